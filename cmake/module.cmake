@@ -1,0 +1,51 @@
+# One CMake target a folder. A module's headers are reached through a link farm that holds that module alone, so
+# `#include "store/ledger.hpp"` compiles only in modules that name `store`: a wrong arrow does not compile.
+
+function(drover_expose name path)  # headers of `path` become visible as "<basename>/..." to those who link drover_<name>
+  get_filename_component(base ${path} NAME)
+  set(farm ${CMAKE_BINARY_DIR}/visible/${name})
+  file(MAKE_DIRECTORY ${farm})
+  file(CREATE_LINK ${path} ${farm}/${base} SYMBOLIC)
+  set(DROVER_FARM ${farm} PARENT_SCOPE)
+endfunction()
+
+function(drover_link target scope)  # names without '::' are modules of ours
+  foreach(item ${ARGN})
+    if(item MATCHES "::")
+      target_link_libraries(${target} ${scope} ${item})
+    else()
+      target_link_libraries(${target} ${scope} drover_${item})
+    endif()
+  endforeach()
+endfunction()
+
+function(drover_module name)
+  cmake_parse_arguments(M "" "" "PUBLIC;PRIVATE" ${ARGN})
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/${name}/*.cpp)
+  drover_expose(${name} ${CMAKE_SOURCE_DIR}/src/${name})
+  if(sources)
+    add_library(drover_${name} STATIC ${sources})
+    set(kind PUBLIC)
+    set(hidden PRIVATE)
+    drover_flags(drover_${name})
+  else()
+    add_library(drover_${name} INTERFACE)
+    set(kind INTERFACE)
+    set(hidden INTERFACE)
+  endif()
+  target_include_directories(drover_${name} ${kind} ${DROVER_FARM})
+  drover_link(drover_${name} ${kind} ${M_PUBLIC})
+  drover_link(drover_${name} ${hidden} ${M_PRIVATE})
+endfunction()
+
+function(drover_types)
+  set(farm ${CMAKE_BINARY_DIR}/visible/types/drover)
+  file(MAKE_DIRECTORY ${farm})
+  file(CREATE_LINK ${CMAKE_SOURCE_DIR}/include/drover/types ${farm}/types SYMBOLIC)
+  add_library(drover_types INTERFACE)
+  target_include_directories(drover_types INTERFACE ${CMAKE_BINARY_DIR}/visible/types)
+  # Everything public: what workloads, the CLI and users of the library see.
+  add_library(drover_api INTERFACE)
+  target_include_directories(drover_api INTERFACE ${CMAKE_SOURCE_DIR}/include)
+  target_link_libraries(drover_api INTERFACE Threads::Threads)
+endfunction()

@@ -1,0 +1,18 @@
+# Flags of every target of ours.
+function(drover_flags target)
+  target_compile_options(${target} PRIVATE -Wall -Wextra -Wconversion -Wshadow -Wnon-virtual-dtor -Wold-style-cast -Woverloaded-virtual
+                                           -Wcast-qual -Wimplicit-fallthrough -Wundef -fno-strict-aliasing)
+  target_compile_definitions(${target} PRIVATE _GNU_SOURCE)
+  if(DROVER_WERROR)
+    target_compile_options(${target} PRIVATE -Werror)
+  endif()
+  if(NOT DROVER_SANITIZE STREQUAL "")
+    target_compile_options(${target} PRIVATE -fsanitize=${DROVER_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+    target_link_options(${target} PUBLIC -fsanitize=${DROVER_SANITIZE})
+  else()
+    target_compile_definitions(${target} PRIVATE _GLIBCXX_ASSERTIONS)
+    if(CMAKE_BUILD_TYPE STREQUAL "Release" OR CMAKE_BUILD_TYPE STREQUAL "RelWithDebInfo")
+      target_compile_definitions(${target} PRIVATE _FORTIFY_SOURCE=2)
+    endif()
+  endif()
+endfunction()
