@@ -2,7 +2,7 @@
 /// Which limits this host can enforce for us, and the control groups that do it.
 ///
 ///   CgroupTree (one per job)                   CgroupLeaf (one per incarnation)
-///   drover.<job>.<pid>.<start> in whatever     its own memory and pids limit; the worker joins it before its exec, so
+///   drover.<label>.<who> in whatever            its own memory and pids limit; the worker joins it before its exec, so
 ///   hierarchies are writable                   everything it ever starts is inside; kill() ends all of it at once
 ///
 /// Each hierarchy is used for what it can do and missing ones degrade: pure v2 with delegated controllers, v1 `memory` and
@@ -37,7 +37,7 @@ class CgroupLeaf {
  public:
   CgroupLeaf() = default;
   CgroupLeaf(CgroupLeaf&&) noexcept = default;
-  CgroupLeaf& operator=(CgroupLeaf&&) noexcept = default;
+  CgroupLeaf& operator=(CgroupLeaf&& other) noexcept;
   ~CgroupLeaf();  ///< remove(), best effort
 
   /// Descriptors for SpawnRequest::cgroup_procs_fds: the child writes "0" into each.
@@ -54,9 +54,11 @@ class CgroupLeaf {
  private:
   friend class CgroupTree;
   struct Directory {
-    enum class Kind : std::uint8_t { v2, v1_memory, v1_pids } kind;
-    std::string path;
-    UniqueFd procs;
+    bool is_v2 = false;
+    bool memory = false;  ///< it has the controller
+    bool pids = false;
+    std::string path{};
+    UniqueFd procs{};
   };
   std::vector<Directory> directories_;
 };
@@ -64,14 +66,18 @@ class CgroupLeaf {
 class CgroupTree {
  public:
   /// Makes the job's directory in every usable hierarchy below the cgroup this process is in, and sweeps away the leftovers
-  /// of drover jobs whose supervisor is dead (pid and start time are in the name; their processes are SIGKILLed).
-  /// Never fails for want of permission: layers() then says absent. `label` is for people, [a-z0-9-].
+  /// of drover jobs whose supervisor is dead (PID namespace, pid and start time are in the name; their processes are
+  /// SIGKILLed). Where the own cgroup cannot hold children with controllers (v2 forbids it while a process is inside), the
+  /// nearest parent that can is used, but only past levels that set no limit of their own: a limit somebody put around us is
+  /// never escaped. Never fails for want of permission: layers() then says what is left. `label` is for people, [a-z0-9-].
   static Result<CgroupTree> create(std::string_view label);
   CgroupTree(CgroupTree&&) noexcept = default;
-  CgroupTree& operator=(CgroupTree&&) noexcept = default;
+  CgroupTree& operator=(CgroupTree&& other) noexcept;
   ~CgroupTree();  ///< removes what is empty; the next start sweeps the rest
 
-  /// memory, processes and tree_kill as this tree provides them; containment is the keeper's to say.
+  /// memory, processes and tree_kill as this tree provides them; containment is the keeper's to say. Without a cgroup memory
+  /// is `polling` (the supervisor's), processes `rlimit` for an ordinary user (RLIMIT_NPROC) and absent for root, who is
+  /// exempt from it.
   const LimitLayers& layers() const { return layers_; }
 
   /// A leaf, with limits where the hierarchy has the controller (0 = no limit). Without any writable hierarchy an invalid
@@ -80,11 +86,11 @@ class CgroupTree {
 
  private:
   struct Branch {
-    CgroupLeaf::Directory::Kind kind;
-    std::string path;
+    bool is_v2 = false;
     bool memory = false;
     bool pids = false;
     bool kill = false;
+    std::string path{};
   };
   CgroupTree() = default;
   std::vector<Branch> branches_;

@@ -34,4 +34,7 @@ class Poller {
   UniqueFd epoll_;
 };
 
+/// For start-up code before there is a loop: sleeps until `fd` is readable or hung up, or the deadline has come.
+bool wait_readable(int fd, TimePoint deadline);
+
 }  // namespace drover

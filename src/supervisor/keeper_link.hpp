@@ -59,7 +59,7 @@ struct Spawned {
   SlotId slot;
   Incarnation incarnation;
   PidFd pidfd;
-  pid_t host_pid = 0;  ///< 0 if it was reaped before we looked
+  pid_t host_pid = 0;  ///< 0 if it cannot be told (no /proc, and reaped before we looked)
 };
 struct SpawnFailed {
   SlotId slot;
@@ -71,8 +71,8 @@ struct SpawnFailed {
 struct Ended {
   SlotId slot;
   Incarnation incarnation;
-  int si_code = 0;    ///< CLD_EXITED, CLD_KILLED, CLD_DUMPED
-  int si_status = 0;  ///< exit code or signal
+  int cld_code = 0;  ///< CLD_EXITED, CLD_KILLED, CLD_DUMPED
+  int status = 0;    ///< exit code or signal (not "si_status": that is a macro of <signal.h>)
   Nanos user_time{}, system_time{};   ///< of it and all descendants it waited for
   std::uint64_t rss_max_bytes = 0;
 };

@@ -69,6 +69,7 @@ class WatchdogLink {
   Mapping beat_page_;
   Nanos tick_{};
   bool armed_ = false;
+  bool must_wake_ = true;  // its ticker stands: arming needs a message
   bool gone_told_ = false;
   bool reaped_ = false;
 };
