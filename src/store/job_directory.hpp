@@ -3,7 +3,8 @@
 ///
 ///   job.toml  ledger.db  ledger.reserve  events.jsonl  metrics.prom  lock  control.sock  live  checkpoints/  results/  workers/
 ///
-/// The lock is an OFD lock on `lock`, held for the JobDirectory's life and released by the kernel when its process dies.
+/// The lock is an flock on `lock`, held for the JobDirectory's life and released by the kernel when its process dies, however
+/// it dies. The descriptor is close-on-exec: no child of the supervisor can keep a job locked.
 
 #include <cstdint>
 #include <memory>
@@ -15,7 +16,6 @@
 #include "drover/types/error.hpp"
 #include "drover/types/time.hpp"
 #include "os/file_system.hpp"
-#include "os/unique_fd.hpp"
 
 namespace drover::store {
 
@@ -68,14 +68,15 @@ class JobDirectory {
   std::unique_ptr<Impl> impl_;
 };
 
-/// For a client of a running job: the same trick without the lock. `dir_fd` keeps the address valid.
+/// For a client of a running job: the same trick without the lock. `directory` keeps the address valid.
 struct SocketAddress {
-  UniqueFd dir_fd;
+  std::unique_ptr<File> directory;
   std::string path;
 };
 Result<SocketAddress> control_socket_of(FileSystem& fs, const std::string& job_path);
 
-/// Who holds the lock of a job now; nothing if nobody does. Takes no lock.
+/// Whom the lock file names, if that process still runs; nothing otherwise. Takes no lock, so it may be a moment late; a holder in
+/// another PID namespace looks gone. JobDirectory::open asks the kernel and is never wrong.
 Result<std::optional<Holder>> holder_of(FileSystem& fs, const std::string& job_path);
 
 /// What is being written refuses a network file system: SQLite's locks and mapped pages do not hold there.
@@ -97,8 +98,8 @@ Result<> unregister_job(FileSystem& fs, const std::string& registry, const std::
 Result<std::vector<RegistryEntry>> list_jobs(FileSystem& fs, const std::string& registry);
 
 /// This process, as a Holder.
-Result<Holder> self_as_holder(FileSystem& fs);
+Result<Holder> self_as_holder();
 /// Whether the process that wrote `holder` still runs: same boot, same pid, same start time.
-bool is_alive(FileSystem& fs, const Holder& holder);
+bool is_alive(const Holder& holder);
 
 }  // namespace drover::store

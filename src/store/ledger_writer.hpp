@@ -47,9 +47,10 @@ class RecordBatch {
   void clear();                   ///< keeps capacity
 
   struct Impl;
-  Impl& impl() { return *impl_; }
+  Impl& impl() { return *impl_; }   ///< for ledger_writer.cpp
 
  private:
+  friend struct RecordBatchAccess;
   std::unique_ptr<Impl> impl_;
 };
 

@@ -59,6 +59,10 @@ struct TaskFailed {
   Outcome outcome{};
 };
 
+/// Whether a task that ended this way is open again for a resume: cancelled, rejected, timed_out(run). Its row says how the run left
+/// it and is replaced by the final one; every other ending is final, and a second one of the same task is an error.
+bool reopens_on_resume(const Outcome& outcome);
+
 /// One attempt that did not complete, whether or not it was the task's last.
 struct AttemptEnded {
   TaskId task{};
@@ -152,6 +156,9 @@ struct JobHeader {
   std::string spec_json;      ///< the job spec itself, so that `resume` needs nothing else
 };
 
+/// How an ending is kept: {"name":..., "text":...}.
+std::string json_of_ending(const Ending& ending);
+
 /// Contiguous tasks [first, last] that need not be done again.
 struct RecordedRange {
   TaskId first{};
@@ -176,6 +183,7 @@ struct TaskRow {
   bool has_result = false;        ///< the bytes were kept
   std::string result_file;        ///< inside results/, empty when inline
   std::uint64_t result_bytes = 0;
+  bool final = true;              ///< false: open again on resume (reopens_on_resume)
   bool in_range = false;          ///< recorded as part of a range: no place, no times
   std::uint32_t run = 0;
 };
