@@ -48,6 +48,8 @@ struct SchedulerOptions {
   Nanos ledger_deadline = Seconds(30);  ///< an uncommitted record older than this ends the job as a host fault
   std::uint64_t worker_memory_bytes = 0;  ///< polled limit: a Sampled RSS above it is out_of_memory(ours); 0 = not polled
   bool spawn_at_once = true;            ///< fill all slots before the first task (a pool) or on demand
+  Nanos steal_after = Millis(1);        ///< an idle worker takes leases back from one whose head has run for this long; shorter
+                                        ///< tasks are left where they are, revoking them would cost more than they take
 };
 
 /// How a process ended, as the keeper told it, plus what the limit layers counted.
