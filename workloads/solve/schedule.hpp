@@ -9,8 +9,8 @@
 ///
 /// Linear weighting: at the end of a generation of n iterations that began at t, the old table is multiplied by t / (t + n)
 /// (exact integer arithmetic, rounded toward zero) before the deltas are added, for the first `discounted` generations; then
-/// it is plain addition. The table never holds more than the iterations' worth, so nothing overflows where growing weights
-/// would after 1e7 iterations.
+/// it is plain addition, which measured better once the first guesses are forgotten. The table never holds more than the
+/// iterations' worth, so nothing overflows where growing weights would after 1e7 iterations.
 
 #include <cstdint>
 #include <span>
@@ -22,15 +22,15 @@
 namespace drover::solve {
 
 struct Schedule {
-  std::uint64_t batches = 16;         ///< per generation (`--generation`)
+  std::uint64_t batches = 8;          ///< per generation (`--generation`)
   std::uint64_t first_batch = 16;     ///< iterations in the first batches
-  std::uint64_t batch_max = 20'000;   ///< iterations in the largest batches (`--batch`)
-  std::uint64_t growth = 8;           ///< a generation is 1/growth of the iterations done before it
-  std::uint64_t discounted = 1'000'000;
+  std::uint64_t batch_max = 100'000;  ///< iterations in the largest batches (`--batch`)
+  std::uint64_t growth = 16;          ///< a generation is 1/growth of the iterations done before it
+  std::uint64_t discounted = 32;      ///< generations with linear weighting
   friend bool operator==(const Schedule&, const Schedule&) = default;
 };
 
-/// `batches=16 first_batch=16 batch_max=20000 growth=8 discounted=1000000`
+/// `batches=8 first_batch=16 batch_max=100000 growth=16 discounted=32`
 std::string canonical_text(const Schedule& schedule);
 Result<Schedule> parse_schedule(std::string_view text);
 
