@@ -27,7 +27,7 @@ using CheckpointWriter = std::function<Result<>(const CheckpointPut& put)>;
 
 struct CheckpointMeta {
   std::uint64_t number = 0;       ///< Recovery::next_checkpoint_number, then one more each
-  std::string meta_json;
+  std::string meta_json{};
   std::uint64_t tasks_upto = 0;
 };
 

@@ -23,13 +23,13 @@ namespace drover::store {
 struct Holder {
   std::int32_t pid = 0;
   std::uint64_t start_ticks = 0;   ///< /proc/<pid>/stat field 22
-  std::string boot_id;
-  std::string host;
-  std::string started;             ///< RFC 3339
+  std::string boot_id{};
+  std::string host{};
+  std::string started{};             ///< RFC 3339
 };
 
 struct JobDirectoryOptions {
-  std::string workload;
+  std::string workload{};
   std::string path{};              ///< empty: drover-jobs/<workload>-<date>-<n> under `base`
   std::string base = ".";
   std::string date{};              ///< YYYYMMDD for the default name; empty: today
@@ -70,8 +70,8 @@ class JobDirectory {
 
 /// For a client of a running job: the same trick without the lock. `directory` keeps the address valid.
 struct SocketAddress {
-  std::unique_ptr<File> directory;
-  std::string path;
+  std::unique_ptr<File> directory{};
+  std::string path{};
 };
 Result<SocketAddress> control_socket_of(FileSystem& fs, const std::string& job_path);
 
@@ -85,8 +85,8 @@ Result<> refuse_network_file_system(FileSystem& fs, const std::string& path);
 // ---- Registry of jobs on this host, for `drover ps` -------------------------------------------------------------------------
 /// One file a job under $XDG_STATE_HOME/drover/jobs (else ~/.local/state). A courtesy: a job runs without it.
 struct RegistryEntry {
-  std::string job_path;
-  std::string workload;
+  std::string job_path{};
+  std::string workload{};
   Holder holder;
   bool alive = false;   ///< set by list: the holder's process still is that process
 };

@@ -23,7 +23,7 @@ namespace {
 constexpr std::uint64_t kReserveBytes = std::uint64_t{8} << 20;
 /// A transaction takes queued batches until it holds this much: long enough to share the fsync, short enough that the first
 /// record in it is acknowledged within tens of milliseconds.
-constexpr std::size_t kGroupRecords = 64 * 1024;
+constexpr std::size_t kGroupRecords = 16 * 1024;
 constexpr std::size_t kGroupBytes = std::size_t{64} << 20;
 /// The WAL is copied into the database after it has grown by this many 4 KiB pages; between commits, never inside one.
 constexpr int kWalFramesMax = 4096;

@@ -106,7 +106,7 @@ class LivePageWriter {
 
 struct LiveSnapshot {
   LiveJob job{};
-  std::vector<LiveSlot> slots;
+  std::vector<LiveSlot> slots{};
   bool stale = false;        ///< the supervisor that wrote it is gone
 };
 /// Tries a bounded number of times for an untorn copy. not_found: no page; corrupt: not a page of this version, or out of bounds

@@ -71,7 +71,7 @@ struct AttemptEnded {
   AttemptPlace place{};
   Outcome outcome{};
   bool will_retry = false;
-  std::string evidence;  ///< JSON object or empty: what was seen before the kill
+  std::string evidence{};  ///< JSON object or empty: what was seen before the kill
 };
 
 /// For effectful tasks: committed before the lease is given, so that a resume knows the attempt may have happened.
@@ -91,7 +91,7 @@ struct IncarnationEvent {
   IncarnationEventKind kind{};
   std::int32_t host_pid = 0;
   TimePoint at{};
-  std::string cause;  ///< JSON object or one word; for `ended`: how
+  std::string cause{};  ///< JSON object or one word; for `ended`: how
 };
 
 /// The input of a task that kept killing workers, saved as results/task-<id>.input before its row.
@@ -105,10 +105,10 @@ std::string_view name_of(CheckpointState state);
 /// One committed checkpoint file. checkpoint_file.hpp makes it; it exists for a resume once its record is committed.
 struct CheckpointRow {
   std::uint64_t number = 0;       ///< from 1, never reused
-  std::string name;               ///< file name inside checkpoints/
+  std::string name{};               ///< file name inside checkpoints/
   Sha256 sha256{};
   std::uint64_t bytes = 0;
-  std::string meta_json;          ///< the workload's: what it is for (game, abstraction, version, hashes)
+  std::string meta_json{};          ///< the workload's: what it is for (game, abstraction, version, hashes)
   std::uint64_t tasks_upto = 0;   ///< it holds the effect of tasks 0..tasks_upto-1
   CheckpointState state = CheckpointState::good;
 };
@@ -127,33 +127,33 @@ struct RunEnded {
   Ending ending{};
   Nanos consumed{};
   Nanos boottime{};
-  std::string digest;         ///< hex, or empty
-  std::string digest_note;    ///< why there is none
+  std::string digest{};         ///< hex, or empty
+  std::string digest_note{};    ///< why there is none
   std::uint64_t digest_tasks = 0;  ///< the n it covers
 };
 
 /// How a run begins: one supervisor life.
 struct RunStart {
-  std::string boot_id;
+  std::string boot_id{};
   std::int32_t supervisor_pid = 0;
   std::uint64_t supervisor_start_ticks = 0;   ///< /proc/<pid>/stat field 22: tells a reused pid from this process
   Nanos boottime{};
-  std::string wall_time;                      ///< RFC 3339, for people only
-  std::string version;                        ///< of drover
-  std::string argv_json;
+  std::string wall_time{};                      ///< RFC 3339, for people only
+  std::string version{};                        ///< of drover
+  std::string argv_json{};
 };
 
 // ---- What a reader gets ---------------------------------------------------------------------------------------------------
 
 struct JobHeader {
-  std::string id;             ///< unique name of the job
-  std::string workload;
-  std::string spec_hash;      ///< hex SHA-256 of the normalised job spec
-  std::string code_id;        ///< of the executable's code that computes
-  std::string created;        ///< RFC 3339, for people only
+  std::string id{};             ///< unique name of the job
+  std::string workload{};
+  std::string spec_hash{};      ///< hex SHA-256 of the normalised job spec
+  std::string code_id{};        ///< of the executable's code that computes
+  std::string created{};        ///< RFC 3339, for people only
   std::uint64_t seed = 0;
-  std::string digest_header;  ///< the parameters the digest is claimed for
-  std::string spec_json;      ///< the job spec itself, so that `resume` needs nothing else
+  std::string digest_header{};  ///< the parameters the digest is claimed for
+  std::string spec_json{};      ///< the job spec itself, so that `resume` needs nothing else
 };
 
 /// How an ending is kept: {"name":..., "text":...}.
@@ -178,10 +178,10 @@ struct TaskRow {
   std::uint64_t spec_hash = 0;    ///< 0 when the task is known by its range only
   Epoch epoch{};
   std::uint32_t attempts = 1;
-  std::string outcome_json;       ///< json_of(Outcome)
+  std::string outcome_json{};       ///< json_of(Outcome)
   AttemptPlace place{};
   bool has_result = false;        ///< the bytes were kept
-  std::string result_file;        ///< inside results/, empty when inline
+  std::string result_file{};        ///< inside results/, empty when inline
   std::uint64_t result_bytes = 0;
   bool final = true;              ///< false: open again on resume (reopens_on_resume)
   bool in_range = false;          ///< recorded as part of a range: no place, no times
@@ -193,9 +193,9 @@ struct AttemptRow {
   std::uint32_t attempt = 1;
   Epoch epoch{};
   AttemptPlace place{};
-  std::string outcome_json;       ///< empty: opened, never ended (effectful; the supervisor was lost)
+  std::string outcome_json{};       ///< empty: opened, never ended (effectful; the supervisor was lost)
   bool will_retry = false;
-  std::string evidence;
+  std::string evidence{};
   std::uint32_t run = 0;
 };
 
@@ -205,11 +205,11 @@ struct RunRow {
   Nanos consumed_before{};        ///< of the budget, by earlier runs
   Nanos consumed{};               ///< all together, as of the last beat or the end
   Nanos last_beat_boottime{};
-  std::string ending_json;        ///< {"name":..., "text":...}; empty: it did not record one
-  std::string ending_name;        ///< `completed`, ..., or as reconstructed: `supervisor_lost`, `host_reboot`; empty: it may still run
-  std::string ending_text;
+  std::string ending_json{};        ///< {"name":..., "text":...}; empty: it did not record one
+  std::string ending_name{};        ///< `completed`, ..., or as reconstructed: `supervisor_lost`, `host_reboot`; empty: it may still run
+  std::string ending_text{};
   bool reconstructed = false;
-  std::string digest, digest_note;
+  std::string digest{}, digest_note{};
   std::uint64_t digest_tasks = 0;
 };
 
@@ -220,7 +220,7 @@ struct IncarnationRow {
 
 struct QuarantineRow {
   TaskId task{};
-  std::string input_file;         ///< inside results/
+  std::string input_file{};         ///< inside results/
 };
 
 /// Counts by outcome name, for `status` of a job that is not running.
@@ -228,25 +228,25 @@ struct LedgerCounts {
   std::uint64_t recorded = 0;
   std::uint64_t completed = 0;
   std::uint64_t attempts = 0;     ///< that did not complete
-  std::vector<std::pair<std::string, std::uint64_t>> by_outcome;          ///< of tasks
-  std::vector<std::pair<std::string, std::uint64_t>> attempts_by_outcome; ///< of attempts that did not complete
+  std::vector<std::pair<std::string, std::uint64_t>> by_outcome{};          ///< of tasks
+  std::vector<std::pair<std::string, std::uint64_t>> attempts_by_outcome{}; ///< of attempts that did not complete
 };
 
 /// Everything a resume needs, read once.
 struct Recovery {
-  std::vector<RecordedRange> recorded;     ///< ascending, disjoint, maximal
-  std::vector<FoldedRange> folded;         ///< the ones kept as ranges; single rows are asked by Ledger::task
+  std::vector<RecordedRange> recorded{};     ///< ascending, disjoint, maximal
+  std::vector<FoldedRange> folded{};         ///< the ones kept as ranges; single rows are asked by Ledger::task
   struct OpenTask {
     TaskId task{};
     Epoch highest{};                       ///< Scheduler::set_epoch
     std::uint32_t blamed_attempts = 0;     ///< used up of its retry budget
     bool effect_unknown = false;           ///< an effectful attempt was opened and never ended: unknown_effect
   };
-  std::vector<OpenTask> open;              ///< attempts on record, no ending yet; ascending by task
+  std::vector<OpenTask> open{};              ///< attempts on record, no ending yet; ascending by task
   Nanos consumed{};                        ///< of the budget, the last unclean end charged (see Ledger::begin_run)
   std::uint32_t runs = 0;
-  std::optional<RunRow> last_run;          ///< its ending reconstructed when it recorded none
-  std::optional<CheckpointRow> newest_good;
+  std::optional<RunRow> last_run{};          ///< its ending reconstructed when it recorded none
+  std::optional<CheckpointRow> newest_good{};
   std::uint64_t next_checkpoint_number = 1;
   TaskId sink_confirmed_upto{};
 };
