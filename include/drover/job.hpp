@@ -19,11 +19,9 @@
 
 #include "drover/pool.hpp"
 #include "drover/types/ending.hpp"
+#include "drover/types/ledger.hpp"
 
 namespace drover {
-
-enum class Durability : std::uint8_t { process, power };  ///< survives kill -9 | survives power loss (fsync)
-enum class Grain : std::uint8_t { rows, ranges };
 
 /// A number or word of the job's result, in the order they were set. Keys are the field's standard terms with their unit last
 /// (`exploitability_chips`), the same in `--json`, the ledger and the terminal.

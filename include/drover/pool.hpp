@@ -90,6 +90,8 @@ struct PoolStatus {
   std::uint64_t queued = 0, leased = 0, spawns = 0, deaths = 0, quarantined = 0, loop_wakeups = 0;
 };
 
+struct StreamState;
+
 namespace detail {
 /// One ended task as it leaves the supervisor: the outcome, and the result's bytes while `hold` lives.
 struct Delivery {
@@ -128,10 +130,10 @@ class Stream {
   const std::shared_ptr<PoolImpl>& pool() const { return pool_; }
 
  private:
-  friend class PoolImpl;
-  struct State;
+  struct Staging;
   std::shared_ptr<PoolImpl> pool_;
-  std::shared_ptr<State> state_;
+  std::shared_ptr<StreamState> state_;
+  std::unique_ptr<Staging> staging_;
   std::uint64_t staged_ = 0, taken_ = 0;
 };
 
@@ -199,7 +201,7 @@ class Map {
     MapItem<Out>& operator*() const { return *map_->current_; }
     Iterator& operator++() { map_->advance(); return *this; }
     void operator++(int) { map_->advance(); }
-    friend bool operator==(const Iterator& it, std::default_sentinel_t) { return !it.map_->current_; }
+    friend bool operator==(const Iterator& it, std::default_sentinel_t) { return it.map_->finished(); }
    private:
     Map* map_;
   };
@@ -212,6 +214,7 @@ class Map {
   const std::optional<Error>& error() const { return error_; }
 
  private:
+  bool finished() const { return !current_; }
   void advance() {
     while (!error_ && ordered_.room() && at_ != std::ranges::end(source_)) {
       if (auto put = ordered_.put(*function_, static_cast<const In&>(*at_)); !put) error_ = std::move(put).error();
