@@ -144,7 +144,7 @@ TEST(Sampling, TouchedRowsGiveTheSameAnswerAsAPrivateCopy) {
     auto* aligned = static_cast<std::byte*>(std::align(64, TableView::bytes_needed(game), at, space));
     const TableView table = must(TableView::create({aligned, TableView::bytes_needed(game)}, game, Algorithm::external_sampling));
     std::copy(start.begin(), start.end(), table.cells().begin());
-    must(single.run_shared(table, table.header().workers[0], task, 100));
+    must(single.run_shared(table, table.header().workers[0], task, {}));
     EXPECT_TRUE(std::equal(applied.begin(), applied.end(), table.cells().begin()));
   }
 }
@@ -155,7 +155,7 @@ TEST(Sampling, SharedModeAloneEqualsThePrivateCopyAndCountsEveryIteration) {
   const TableView table = must(TableView::create(memory, game, Algorithm::external_sampling));
   BatchRunner shared(game, Algorithm::external_sampling, 3), exact(game, Algorithm::external_sampling, 3);
   const BatchTask task{.batch = 9, .iterations = 1'000};
-  EXPECT_EQ(must(shared.run_shared(table, table.header().workers[1], task, 130)), 1'000U);
+  EXPECT_EQ(must(shared.run_shared(table, table.header().workers[1], task, {.flush_iterations = 130})), 1'000U);
   std::vector<std::int64_t> cells(game.cell_count(), 0);
   const std::vector<std::int64_t> zero = cells;
   must(apply_delta(must(exact.run(zero, task)), {.generation = 0, .batch = 9, .iterations = 1'000, .cells = cells.size()}, cells));
@@ -167,6 +167,25 @@ TEST(Sampling, SharedModeAloneEqualsThePrivateCopyAndCountsEveryIteration) {
   EXPECT_EQ(counters.flushes_finished, 8);
 }
 
+// Two workers that flush far apart must still end near a sequential run: their regret deltas are averaged, not added.
+TEST(Sampling, WorkersThatFlushRarelyStillConvergeTogether) {
+  const Game game = built(leduc());
+  alignas(64) static std::byte memory[1 << 15], private_memory[1 << 15];
+  const TableView table = must(TableView::create(memory, game, Algorithm::external_sampling));
+  const TableView snapshot = must(TableView::create(private_memory, game, Algorithm::external_sampling));
+  BatchRunner runner(game, Algorithm::external_sampling, 3);
+  const BatchRunner::Sharing sharing{.flush_iterations = 4'000, .workers = 2};
+  for (std::uint64_t batch = 0; batch < 100; batch += 2) {
+    // Both learn from the same start: the second one's difference is made on a snapshot and then added.
+    std::copy(table.cells().begin(), table.cells().end(), snapshot.cells().begin());
+    const std::vector<std::int64_t> start(table.cells().begin(), table.cells().end());
+    must(runner.run_shared(table, table.header().workers[0], {.batch = batch, .iterations = 4'000}, sharing));
+    must(runner.run_shared(snapshot, table.header().workers[1], {.batch = batch + 1, .iterations = 4'000}, sharing));
+    for (std::size_t i = 0; i < start.size(); ++i) table.cells()[i] += snapshot.cells()[i] - start[i];
+  }
+  EXPECT_LT(certify(game, average_strategy(game, table.cells(), Algorithm::external_sampling)).exploitability, 0.04);
+}
+
 TEST(Sampling, ABatchToldToStopIsNoResultInExactModeAndAPartialOneInSharedMode) {
   const Game game = built(kuhn());
   BatchRunner runner(game, Algorithm::external_sampling, 3);
@@ -176,7 +195,8 @@ TEST(Sampling, ABatchToldToStopIsNoResultInExactModeAndAPartialOneInSharedMode) 
   EXPECT_EQ(stopped.error().code(), ErrorCode::timed_out);
   alignas(64) static std::byte memory[1 << 13];
   const TableView table = must(TableView::create(memory, game, Algorithm::external_sampling));
-  const std::uint64_t played = must(runner.run_shared(table, table.header().workers[0], {.batch = 0, .iterations = 100'000}, 512,
+  const std::uint64_t played = must(runner.run_shared(table, table.header().workers[0], {.batch = 0, .iterations = 100'000},
+                                                      {.flush_iterations = 512},
                                                       [](std::uint64_t done) { return done < 5'000; }));
   EXPECT_LT(played, 10'000U);
   EXPECT_EQ(table.header().workers[0].iterations_finished, static_cast<std::int64_t>(played));

@@ -257,6 +257,20 @@ struct BatchRunner::Impl {
     return done;
   }
 
+  /// Adds what the private copy learned since `before` to the shared cells, regrets divided by `workers`.
+  void add_difference(std::span<std::int64_t> shared, std::int64_t workers) {
+    for (const Node& node : game.nodes()) {
+      if (node.kind != NodeKind::decision) continue;
+      for (std::uint32_t info = 0; info < game.infos(node); ++info) {
+        const std::uint64_t row = Game::row(node, info);
+        for (std::uint64_t i = row; i < row + 2U * node.actions; ++i) {
+          const std::int64_t difference = cells[i] - before[i];
+          add_shared(shared[i], i < row + node.actions ? difference / workers : difference);
+        }
+      }
+    }
+  }
+
   Result<std::uint64_t> play_touched(std::span<const std::int64_t> start, Rng& random, std::uint64_t iterations,
                                      const KeepGoing& keep_going) {
     if (cells.empty()) {
@@ -303,12 +317,12 @@ Result<Bytes> BatchRunner::run(std::span<const std::int64_t> start, const BatchT
 }
 
 Result<std::uint64_t> BatchRunner::run_shared(const TableView& table, WorkerCounters& counters, const BatchTask& task,
-                                              std::uint64_t flush_iterations, const KeepGoing& keep_going) {
+                                              const Sharing& sharing, const KeepGoing& keep_going) {
   Impl& s = *impl_;
   Rng random(s.seed, TaskId(task.batch));
   const auto cells = table.cells();
-  const bool private_copy = s.game.table_bytes() <= kPrivateCopyBytesMax;
-  const std::uint64_t piece = private_copy ? std::max<std::uint64_t>(flush_iterations, 1) : kTickIterations;
+  const bool private_copy = sharing.flush_iterations > 0 && s.game.table_bytes() <= kPrivateCopyBytesMax;
+  const std::uint64_t piece = private_copy ? sharing.flush_iterations : kTickIterations;
   std::uint64_t done = 0;
   while (done < task.iterations) {
     const std::uint64_t wanted = std::min(piece, task.iterations - done);
@@ -320,7 +334,7 @@ Result<std::uint64_t> BatchRunner::run_shared(const TableView& table, WorkerCoun
       s.cells = s.before;
       DROVER_TRY(played, s.play(PrivateCells{s.cells.data()}, random, wanted, done, keep_going));
       add_shared(counters.flushes_started, 1);
-      for (std::size_t i = 0; i < cells.size(); ++i) add_shared(cells[i], s.cells[i] - s.before[i]);
+      s.add_difference(cells, std::max<std::int64_t>(1, sharing.workers));
       add_shared(counters.flushes_finished, 1);
     } else {
       DROVER_TRY(played, s.play(SharedCells{cells.data()}, random, wanted, done, keep_going));

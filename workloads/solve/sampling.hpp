@@ -10,7 +10,8 @@
 /// Three ways to hold the table (all give the same updates for a single worker):
 ///   private copy   the start table is copied, traversals learn on the copy, the difference is the result (small tables)
 ///   touched rows   the same, rows are copied when first touched (large tables: cost follows the work, not the table)
-///   shared         relaxed fetch_add on cells that other processes add to as well (large tables in shared mode)
+///   shared         relaxed fetch_add on cells that other processes add to as well (large tables in shared mode; small ones
+///                  learn on a private copy and add the difference now and then)
 
 #include <cstdint>
 #include <functional>
@@ -54,11 +55,17 @@ class BatchRunner {
   Result<Bytes> run(std::span<const std::int64_t> start, const BatchTask& task,
                                      const KeepGoing& keep_going = {});
 
-  /// shared: adds to `table` as it goes (large tables), or once per `flush_iterations` from a private copy (small tables:
-  /// many processes adding to the same few cache lines are slower together than one alone). Returns the iterations played,
-  /// fewer than asked if `keep_going` said no.
+  /// How a worker adds to a table that `workers` workers share. Small tables: traversals learn on a private copy, and once per
+  /// `flush_iterations` the difference is added to the shared cells, regrets divided by `workers` (siblings learn the same
+  /// step from the same start; see training.hpp). Large tables, or flush_iterations 0: every update is a fetch_add at once.
+  struct Sharing {
+    std::uint64_t flush_iterations = 1'024;
+    std::uint32_t workers = 1;
+  };
+
+  /// shared: returns the iterations played, fewer than asked if `keep_going` said no.
   Result<std::uint64_t> run_shared(const TableView& table, WorkerCounters& counters, const BatchTask& task,
-                                   std::uint64_t flush_iterations, const KeepGoing& keep_going = {});
+                                   const Sharing& sharing, const KeepGoing& keep_going = {});
 
   /// One traversal by one player on `cells`, no other player's: what the tests of unbiasedness average.
   void traverse(std::span<std::int64_t> cells, int player, std::uint64_t stream);
