@@ -58,6 +58,7 @@ struct Keeper {
   QueuedReply replies[kRepliesMax];
   std::size_t replies_begin = 0;
   std::size_t replies_count = 0;
+  bool dead_wait = false;  // children may be waiting to be reaped although no signal will say so again
   // The sweep in progress.
   std::int64_t sweep_started_ns = 0;  // 0: none
   std::uint32_t sweep_killed = 0;
@@ -245,7 +246,12 @@ void reap() {
   signalfd_siginfo drained[8];
   while (read(keeper.deaths, drained, sizeof drained) > 0) {}
   bool somebody_died = false;
-  while (replies_room() >= 2) {
+  keeper.dead_wait = false;
+  for (;;) {
+    if (replies_room() < 2) {
+      keeper.dead_wait = true;
+      break;
+    }
     siginfo_t info{};
     rusage usage{};
     if (syscall(SYS_waitid, P_ALL, 0, &info, WEXITED | WNOHANG | __WALL, &usage) != 0 || info.si_pid == 0) break;
@@ -471,6 +477,10 @@ int main(int argc, char** argv) {
 
   for (;;) {
     if (!flush_replies()) finish();
+    if (keeper.dead_wait && replies_room() >= kRepliesMax / 2) {
+      reap();
+      continue;
+    }
     const bool room = replies_room() >= 2;
     short socket_events = 0;
     if (room) socket_events |= POLLIN;

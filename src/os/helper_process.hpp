@@ -1,7 +1,14 @@
 #pragma once
-/// Starts a helper (keeper, watchdog) beside the supervisor: in new namespaces if asked, without an exit signal, so that a
-/// host program's SIGCHLD handler and wait() never see it. Costs 1-3 ms whatever the size of this process: its memory is
-/// shared, not copied, until the helper's exec (CLONE_VM | CLONE_VFORK), and the calling thread waits for that.
+/// Starts a helper (keeper, watchdog) beside the supervisor, in new namespaces if asked, such that a host program's SIGCHLD
+/// handler and wait() never see it.
+///
+/// For that the helper is not our child. An exec gives every child its exit signal back (SIGCHLD, kernel: de_thread), so
+/// between us stands an *anchor*: a process without exit signal that never execs, shares our memory (no copy, no cost for a
+/// host of any size), holds no descriptor, blocks every signal, and does nothing but wait for the helper. It dies with the
+/// thread that started it (PR_SET_PDEATHSIG), and the helper, which asks for the same, with the anchor. Shown by ps as
+/// "drover-anchor".
+///
+/// Costs 1-3 ms whatever the size of this process.
 
 #include <sys/types.h>
 
@@ -27,17 +34,31 @@ struct HelperStart {
   HelperNamespaces namespaces = HelperNamespaces::none;
 };
 
-struct HelperProcess {
-  PidFd pidfd;
-  pid_t pid = 0;
+/// Owns a running helper. Dropping it neither kills nor waits.
+class HelperProcess {
+ public:
+  HelperProcess() = default;
+
+  bool valid() const { return helper_.valid(); }
+  const PidFd& pidfd() const { return helper_; }
+  pid_t pid() const { return pid_; }
+
+  void kill() const;
+  /// Sleeps until it and its anchor are dead and the anchor is reaped; true if they are (then and before). Only the process
+  /// that started it may ask.
+  bool reap(TimePoint deadline);
+
+ private:
+  friend Result<HelperProcess> start_helper(const struct HelperStart& start, TimePoint deadline);
+  PidFd helper_;
+  pid_t pid_ = 0;
+  PidFd anchor_;
+  struct Launch* launch_ = nullptr;  // the anchor's memory; given back once it is reaped, and else never
 };
 
 /// On return the helper runs its own image. Errors: refused (EPERM and the like: these namespaces are not to be had here),
-/// no_space, system; the message names the step.
-Result<HelperProcess> start_helper(const HelperStart& start);
-
-/// Reaps it once it is dead; true if it is (then and before). Only the process that started it may ask.
-bool reap_helper(const PidFd& helper, TimePoint deadline);
+/// timed_out, no_space, system; the message names the step.
+Result<HelperProcess> start_helper(const HelperStart& start, TimePoint deadline);
 
 /// What start_helper can do here: tries each kind with a child that ends at once.
 LimitLayer probe_containment();

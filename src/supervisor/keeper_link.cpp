@@ -1,7 +1,5 @@
 #include "supervisor/keeper_link.hpp"
 
-#include <signal.h>
-
 #include <cstring>
 #include <new>
 #include <utility>
@@ -69,15 +67,14 @@ Result<KeeperLink> KeeperLink::start(const KeeperOptions& options, TimePoint dea
         options.run_deadline_boottime == kUnlimited ? "-1" : std::to_string(options.run_deadline_boottime.count()),
         std::to_string(options.sweep_timeout.count())};
     const int fds[] = {sockets.second.get(), self.fd(), options.executable >= 0 ? options.executable : own_executable.get()};
-    auto helper = start_helper({.image = image.get(), .argv = argv, .fds = fds, .namespaces = attempt.namespaces});
+    auto helper = start_helper({.image = image.get(), .argv = argv, .fds = fds, .namespaces = attempt.namespaces}, deadline);
     if (!helper) {
       if (attempt.namespaces == HelperNamespaces::none) return std::unexpected(std::move(helper).error().with("starting the keeper"));
       link.note_ += (link.note_.empty() ? "" : "; ") + helper.error().what();
       continue;
     }
     link.socket_ = std::move(sockets.first);
-    link.pidfd_ = std::move(helper->pidfd);
-    link.host_pid_ = helper->pid;
+    link.process_ = std::move(*helper);
     link.containment_ = attempt.layer;
     break;
   }
@@ -107,7 +104,7 @@ KeeperLink& KeeperLink::operator=(KeeperLink&& other) noexcept {
 }
 
 KeeperLink::~KeeperLink() {
-  if (!pidfd_.valid() || reaped_) return;
+  if (!process_.valid()) return;
   kill();
   wait_gone(system_clock().now() + Millis(250));
 }
@@ -207,13 +204,8 @@ Result<void> KeeperLink::receive(std::vector<KeeperMessage>& messages) {
   }
 }
 
-void KeeperLink::kill() {
-  if (pidfd_.valid() && !reaped_) (void)pidfd_.send(SIGKILL);
-}
+void KeeperLink::kill() { process_.kill(); }
 
-bool KeeperLink::wait_gone(TimePoint deadline) {
-  if (!reaped_) reaped_ = reap_helper(pidfd_, deadline);
-  return reaped_;
-}
+bool KeeperLink::wait_gone(TimePoint deadline) { return process_.reap(deadline); }
 
 }  // namespace drover

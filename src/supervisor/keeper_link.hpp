@@ -7,8 +7,8 @@
 /// a deadline per request and kills a keeper that stays silent.
 ///
 /// Start it from the thread that lives as long as the run (the loop thread): the keeper asks to be killed when the *thread*
-/// that started it ends (PR_SET_PDEATHSIG), and watches the process by its pidfd besides. Keeper and watchdog are created
-/// without an exit signal: a host's SIGCHLD handler and wait() never see them.
+/// that started it ends (PR_SET_PDEATHSIG), and watches the process by its pidfd besides. A host's SIGCHLD handler and
+/// wait() never see keeper or watchdog (os/helper_process.hpp says how).
 
 #include <sys/resource.h>
 #include <sys/types.h>
@@ -23,6 +23,7 @@
 #include "drover/types/ids.hpp"
 #include "drover/types/limits.hpp"
 #include "drover/types/time.hpp"
+#include "os/helper_process.hpp"
 #include "os/pidfd.hpp"
 #include "os/unique_fd.hpp"
 
@@ -120,8 +121,8 @@ class KeeperLink {
   /// Appends what has arrived. Never blocks. Gone comes once, last.
   Result<void> receive(std::vector<KeeperMessage>& messages);
 
-  const PidFd& pidfd() const { return pidfd_; }  ///< readable once the keeper and all of its namespace are dead
-  pid_t host_pid() const { return host_pid_; }
+  const PidFd& pidfd() const { return process_.pidfd(); }  ///< readable once the keeper and all of its namespace are dead
+  pid_t host_pid() const { return process_.pid(); }
   /// pid_namespace, user_pid_namespace, or absent: best effort (a subreaper with PR_SET_PDEATHSIG workers; a process that
   /// clears it and loses its parent can escape a SIGKILLed keeper).
   LimitLayer containment() const { return containment_; }
@@ -133,12 +134,10 @@ class KeeperLink {
  private:
   KeeperLink() = default;
   UniqueFd socket_;
-  PidFd pidfd_;
-  pid_t host_pid_ = 0;
+  HelperProcess process_;
   LimitLayer containment_ = LimitLayer::absent;
   std::string note_;
   bool gone_told_ = false;
-  bool reaped_ = false;
 };
 
 }  // namespace drover

@@ -1,7 +1,5 @@
 #include "supervisor/watchdog_link.hpp"
 
-#include <signal.h>
-
 #include <algorithm>
 #include <new>
 #include <string>
@@ -38,11 +36,10 @@ Result<WatchdogLink> WatchdogLink::start(const WatchdogOptions& options, const P
       "drover-watchdog", options.run_deadline_boottime == kUnlimited ? "-1" : std::to_string(options.run_deadline_boottime.count()),
       std::to_string(link.tick_.count())};
   const int fds[] = {sockets.second.get(), self.fd(), keeper.fd(), beat.fd()};
-  auto helper = start_helper({.image = image.get(), .argv = argv, .fds = fds});
+  auto helper = start_helper({.image = image.get(), .argv = argv, .fds = fds}, deadline);
   if (!helper) return std::unexpected(std::move(helper).error().with("starting the watchdog"));
   link.socket_ = std::move(sockets.first);
-  link.pidfd_ = std::move(helper->pidfd);
-  link.host_pid_ = helper->pid;
+  link.process_ = std::move(*helper);
   sockets.second.reset();  // ours: its own copy alone must keep the line open
 
   for (;;) {
@@ -68,7 +65,7 @@ WatchdogLink& WatchdogLink::operator=(WatchdogLink&& other) noexcept {
 }
 
 WatchdogLink::~WatchdogLink() {
-  if (!pidfd_.valid() || reaped_) return;
+  if (!process_.valid()) return;
   kill();
   wait_gone(system_clock().now() + Millis(250));
 }
@@ -131,13 +128,8 @@ Result<void> WatchdogLink::receive(std::vector<WatchdogMessage>& messages) {
   }
 }
 
-void WatchdogLink::kill() {
-  if (pidfd_.valid() && !reaped_) (void)pidfd_.send(SIGKILL);
-}
+void WatchdogLink::kill() { process_.kill(); }
 
-bool WatchdogLink::wait_gone(TimePoint deadline) {
-  if (!reaped_) reaped_ = reap_helper(pidfd_, deadline);
-  return reaped_;
-}
+bool WatchdogLink::wait_gone(TimePoint deadline) { return process_.reap(deadline); }
 
 }  // namespace drover

@@ -15,6 +15,7 @@
 #include "drover/types/time.hpp"
 #include "os/event_fd.hpp"
 #include "os/memfd.hpp"
+#include "os/helper_process.hpp"
 #include "os/pidfd.hpp"
 #include "os/unique_fd.hpp"
 
@@ -56,22 +57,20 @@ class WatchdogLink {
   /// Appends what has arrived. Never blocks. Gone comes once, last.
   Result<void> receive(std::vector<WatchdogMessage>& messages);
 
-  const PidFd& pidfd() const { return pidfd_; }
-  pid_t host_pid() const { return host_pid_; }
+  const PidFd& pidfd() const { return process_.pidfd(); }
+  pid_t host_pid() const { return process_.pid(); }
   void kill();
   bool wait_gone(TimePoint deadline);
 
  private:
   WatchdogLink() = default;
   UniqueFd socket_;
-  PidFd pidfd_;
-  pid_t host_pid_ = 0;
+  HelperProcess process_;
   Mapping beat_page_;
   Nanos tick_{};
   bool armed_ = false;
   bool must_wake_ = true;  // its ticker stands: arming needs a message
   bool gone_told_ = false;
-  bool reaped_ = false;
 };
 
 }  // namespace drover

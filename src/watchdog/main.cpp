@@ -88,7 +88,8 @@ int main(int argc, char** argv) {
           keeper = received[0];
           if (deadline_passed) bare::send_signal(keeper, SIGKILL);  // there is no run to start it for
         }
-        if (page.armed.load(std::memory_order_seq_cst) != 0 && !ticker.running) {
+        // Armed or not: a supervisor that has disarmed since counts on two more ticks (BeatPage).
+        if (order.kind == WatchdogOrderKind::wake && !ticker.running) {
           beat_seen = page.beat.load(std::memory_order_relaxed);
           looks_without_beat = 0;
           ticker.run(true);

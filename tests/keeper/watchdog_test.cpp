@@ -1,0 +1,157 @@
+// Goal: any one enforcer is enough. Method: the keeper is stopped (SIGSTOP), so that whatever ends it is the watchdog.
+
+#include "keeper/support.hpp"
+#include "os/process_stats.hpp"
+
+namespace drover::test {
+namespace {
+
+std::optional<watchdog::Fired::Why> wait_fired(WatchdogLink& link, TimePoint deadline) {
+  std::vector<WatchdogMessage> messages;
+  while (wait_readable(link.fd(), deadline)) {
+    if (!link.receive(messages)) return std::nullopt;
+    for (const WatchdogMessage& message : messages) {
+      if (const auto* fired = std::get_if<watchdog::Fired>(&message)) return fired->why;
+      if (std::holds_alternative<watchdog::Gone>(message)) return std::nullopt;
+    }
+  }
+  return std::nullopt;
+}
+
+using Why = watchdog::Fired::Why;
+
+TEST(Watchdog, AnArmedSupervisorThatFallsSilentLosesItsKeeper) {
+  TestKeeper keeper;
+  auto link = WatchdogLink::start({.beat_silence = Millis(100)}, keeper->pidfd(), in(Seconds(5)));
+  ASSERT_TRUE(link) << link.error().what();
+  (void)keeper->pidfd().send(SIGSTOP);
+  link->arm();
+  const TimePoint begin = system_clock().now();
+  EXPECT_EQ(wait_fired(*link, in(Seconds(5))), Why::silence);
+  EXPECT_GE(millis_since(begin), 95.0);
+  EXPECT_TRUE(keeper->pidfd().wait_dead(in(Seconds(5))));
+  std::printf("beat silence 100 ms: fired after %.1f ms\n", millis_since(begin));
+  EXPECT_FALSE(link->armed());
+}
+
+TEST(Watchdog, ABeatingSupervisorKeepsItsKeeper) {
+  TestKeeper keeper;
+  auto link = WatchdogLink::start({.beat_silence = Millis(200)}, keeper->pidfd(), in(Seconds(5)));
+  ASSERT_TRUE(link);
+  link->arm();
+  const TimePoint end = in(Millis(900));
+  while (system_clock().now() < end) {
+    link->beat();
+    EXPECT_FALSE(wait_readable(link->fd(), in(Millis(10)))) << "fired";
+  }
+  EXPECT_FALSE(keeper->pidfd().is_dead());
+  // And when the beat stops, it was not asleep.
+  EXPECT_EQ(wait_fired(*link, in(Seconds(5))), Why::silence);
+}
+
+TEST(Watchdog, ADisarmedSupervisorMaySleep) {
+  TestKeeper keeper;
+  auto link = WatchdogLink::start({.beat_silence = Millis(40)}, keeper->pidfd(), in(Seconds(5)));
+  ASSERT_TRUE(link);
+  EXPECT_FALSE(wait_readable(link->fd(), in(Millis(150))));  // never armed
+  link->arm();
+  link->disarm();
+  EXPECT_FALSE(wait_readable(link->fd(), in(Millis(300))));  // armed and disarmed
+  EXPECT_FALSE(keeper->pidfd().is_dead());
+  link->arm();  // asleep by now: this must wake it
+  EXPECT_EQ(wait_fired(*link, in(Seconds(5))), Why::silence);
+}
+
+// Arming right after disarming sends nothing; the watchdog must be looking still, at whatever moment that happens.
+TEST(Watchdog, ArmingAgainAtAnyMomentIsGuarded) {
+  for (int i = 0; i < scaled(12, 200); ++i) {
+    TestKeeper keeper;
+    auto link = WatchdogLink::start({.beat_silence = Millis(40)}, keeper->pidfd(), in(Seconds(5)));
+    ASSERT_TRUE(link);
+    link->arm();
+    link->disarm();
+    EXPECT_FALSE(wait_readable(link->fd(), in(Nanos(2'000'000 * (i % 16)))));  // 0 to 30 ms, the tick is 10
+    link->arm();
+    EXPECT_EQ(wait_fired(*link, in(Seconds(5))), Why::silence) << i;
+  }
+}
+
+TEST(Watchdog, TheRunsDeadlineEndsEvenAStoppedKeeper) {
+  TestKeeper keeper;
+  const UniqueFd tree = evil("tree");
+  Pipe pipe;
+  ASSERT_TRUE(keeper.spawn({.executable = tree.get(), .argv = {"tree"}, .fds = {pipe.write_end.get()}}));
+  ASSERT_TRUE(pipe.wait_bytes(8, in(Seconds(10))));
+  auto link = WatchdogLink::start({.run_deadline_boottime = system_clock().boottime() + Millis(120)}, keeper->pidfd(), in(Seconds(5)));
+  ASSERT_TRUE(link);
+  const TimePoint begin = system_clock().now();
+  (void)keeper->pidfd().send(SIGSTOP);
+  EXPECT_EQ(wait_fired(*link, in(Seconds(5))), Why::deadline);
+  EXPECT_GE(millis_since(begin), 80.0);
+  EXPECT_TRUE(pipe.wait_end(in(Seconds(5))));
+  // A keeper started after the deadline has no run to work for.
+  TestKeeper second;
+  ASSERT_TRUE(link->watch(second->pidfd()));
+  EXPECT_TRUE(second->pidfd().wait_dead(in(Seconds(5))));
+}
+
+TEST(Watchdog, AReplacedKeeperIsWatchedInPlaceOfTheFirst) {
+  TestKeeper first;
+  auto link = WatchdogLink::start({.beat_silence = Millis(60)}, first->pidfd(), in(Seconds(5)));
+  ASSERT_TRUE(link);
+  TestKeeper second;
+  ASSERT_TRUE(link->watch(second->pidfd()));
+  link->arm();
+  EXPECT_EQ(wait_fired(*link, in(Seconds(5))), Why::silence);
+  EXPECT_TRUE(second->pidfd().wait_dead(in(Seconds(5))));
+  EXPECT_FALSE(first->pidfd().is_dead());
+}
+
+// What it watches here is no keeper but a bystander who asked for no PDEATHSIG: if it dies, the watchdog did it.
+TEST(Watchdog, TheSupervisorsDeathEndsTheKeeperAndTheWatchdog) {
+  become_subreaper();
+  for (const bool stopped : {false, true}) {
+    Pipe pipe;
+    StandIn bystander([&] {});
+    auto bystander_process = PidFd::open(bystander.pid());
+    ASSERT_TRUE(bystander_process);
+    StandIn supervisor([&] {
+      auto link = WatchdogLink::start({}, *bystander_process, in(Seconds(5)));
+      if (!link) _exit(90);
+      if (stopped) {
+        (void)link->pidfd().send(SIGSTOP);
+        while (state_of(link->host_pid()).value_or('?') != 'T') ::sched_yield();
+      }
+      (void)!::write(pipe.write_end.get(), "x", 1);
+      for (;;) ::pause();
+    });
+    ASSERT_TRUE(pipe.wait_bytes(1, in(Seconds(5))));
+    EXPECT_FALSE(bystander_process->is_dead());
+    supervisor.kill();
+    EXPECT_TRUE(bystander_process->wait_dead(in(Seconds(5)))) << "stopped: " << stopped;
+    bystander.kill();
+    EXPECT_TRUE(wait_no_children(in(Seconds(5)))) << "the watchdog is left, stopped: " << stopped;
+  }
+}
+
+TEST(Watchdog, ItsDeathIsSeenAndItCanBeReplaced) {
+  TestKeeper keeper;
+  auto link = WatchdogLink::start({.beat_silence = Millis(60)}, keeper->pidfd(), in(Seconds(5)));
+  ASSERT_TRUE(link);
+  ASSERT_TRUE(link->pidfd().send(SIGKILL));
+  EXPECT_TRUE(link->wait_gone(in(Seconds(5))));
+  std::vector<WatchdogMessage> messages;
+  ASSERT_TRUE(link->receive(messages));
+  ASSERT_EQ(messages.size(), 1u);
+  EXPECT_TRUE(std::holds_alternative<watchdog::Gone>(messages[0]));
+  link->arm();  // of no use, and of no harm
+  EXPECT_FALSE(keeper->pidfd().is_dead()) << "a watchdog that dies takes nobody along";
+  auto again = WatchdogLink::start({.beat_silence = Millis(60)}, keeper->pidfd(), in(Seconds(5)));
+  ASSERT_TRUE(again);
+  *link = std::move(*again);
+  link->arm();
+  EXPECT_EQ(wait_fired(*link, in(Seconds(5))), Why::silence);
+}
+
+}  // namespace
+}  // namespace drover::test
