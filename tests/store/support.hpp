@@ -2,6 +2,7 @@
 // What the store's tests share: a directory that goes away, a job with a writer, waiting with a bound, seeds that are printed.
 
 #include <gtest/gtest.h>
+#include <sqlite3.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -123,6 +124,21 @@ inline JobHeader header() {
 }
 inline RunStart run_start(std::string boot = "boot-1", Nanos boottime = Nanos(1000)) {
   return {.boot_id = std::move(boot), .supervisor_pid = 42, .supervisor_start_ticks = 4711, .boottime = boottime, .wall_time = "2024-01-01T00:00:00Z", .version = "0", .argv_json = "[]"};
+}
+
+/// Holds the database's write lock through a connection of its own until sqlite3_unlock.
+inline sqlite3* sqlite3_lock(const std::string& path) {
+  sqlite3* handle = nullptr;
+  if (sqlite3_open(path.c_str(), &handle) == SQLITE_OK) {
+    sqlite3_busy_timeout(handle, 5000);
+    if (sqlite3_exec(handle, "BEGIN IMMEDIATE", nullptr, nullptr, nullptr) == SQLITE_OK) return handle;
+  }
+  sqlite3_close(handle);
+  return nullptr;
+}
+inline void sqlite3_unlock(sqlite3* handle) {
+  sqlite3_exec(handle, "ROLLBACK", nullptr, nullptr, nullptr);
+  sqlite3_close(handle);
 }
 
 /// A job directory's durable half without the rest: ledger, results/, reserve.
