@@ -119,7 +119,8 @@ Result<LoadedStrategy> read_json(std::string_view text, const GameSpec* expected
         DROVER_CHECK(collector.add(name, actions[a].get<std::string>(), probabilities[a].get<double>()));
     }
     DROVER_TRY(Strategy strategy, collector.finish());
-    return LoadedStrategy{spec, std::move(strategy)};
+    return LoadedStrategy{spec, std::move(strategy),
+                          {document.at("algorithm").get<std::string>(), document.at("iterations").get<std::uint64_t>()}};
   } catch (const nlohmann::json::exception& e) {
     return fail(ErrorCode::corrupt, fmt::format("this is no strategy in JSON: {}", e.what()));
   }
@@ -146,7 +147,7 @@ Result<LoadedStrategy> read_csv(std::string_view text, const GameSpec& spec) {
       return std::unexpected(std::move(added).error().with(fmt::format("line {}", line_number)));
   }
   DROVER_TRY(Strategy strategy, collector.finish());
-  return LoadedStrategy{spec, std::move(strategy)};
+  return LoadedStrategy{.game = spec, .strategy = std::move(strategy)};
 }
 
 }  // namespace

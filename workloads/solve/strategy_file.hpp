@@ -36,6 +36,7 @@ Result<void> write_csv(const Game& game, const Strategy& strategy, const TextSin
 struct LoadedStrategy {
   GameSpec game;
   Strategy strategy;
+  StrategySource source{};  ///< as the file says; empty for CSV
 };
 /// Reads either form; CSV needs `game`. Errors: corrupt (with the place), mismatch (made for another game; both hashes),
 /// and an infoset that is missing, twice, unknown, or whose probabilities are not a distribution (to 1e-6).
