@@ -1,0 +1,25 @@
+#pragma once
+/// The middle of every job, new or resumed: signals, progress, the runtime, the result in words and JSON, the exit status.
+
+#include <optional>
+#include <string>
+
+#include "cli/job_options.hpp"
+#include "drover/workload.hpp"
+
+namespace drover::cli {
+
+struct JobInvocation {
+  std::string verb;                ///< for messages: the workload's name, or resume
+  const Workload& workload;
+  JobPlan& plan;                   ///< its options set
+  const JobOptions& options;
+  const InvocationOptions& invocation;
+  std::string directory;           ///< empty: the default place of a new job
+  bool resume = false;
+  std::string job_toml;
+  std::optional<std::uint64_t> checkpoint{};
+};
+int run_job_to_its_end(const JobInvocation& invocation);
+
+}  // namespace drover::cli
