@@ -201,8 +201,9 @@ class Map {
     MapItem<Out>& operator*() const { return *map_->current_; }
     Iterator& operator++() { map_->advance(); return *this; }
     void operator++(int) { map_->advance(); }
-    friend bool operator==(const Iterator& it, std::default_sentinel_t) { return it.map_->finished(); }
+    friend bool operator==(const Iterator& it, std::default_sentinel_t) { return it.at_end(); }
    private:
+    bool at_end() const { return !map_->current_; }
     Map* map_;
   };
   Map(detail::Stream stream, const TaskFunction& function, Source source, std::uint32_t window)
@@ -214,7 +215,6 @@ class Map {
   const std::optional<Error>& error() const { return error_; }
 
  private:
-  bool finished() const { return !current_; }
   void advance() {
     while (!error_ && ordered_.room() && at_ != std::ranges::end(source_)) {
       if (auto put = ordered_.put(*function_, static_cast<const In&>(*at_)); !put) error_ = std::move(put).error();

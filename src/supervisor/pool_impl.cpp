@@ -249,7 +249,7 @@ Result<std::span<std::byte>> Stream::stage(const TaskFunction& function, std::si
   }
   if (s.tasks.size() >= Staging::kBatch) flush();
   const bool large = size > wire::kInlineBytes;
-  if (auto room = pool_->acquire(large ? size : 0, TimePoint::min()); !room) {
+  if (auto room = pool_->acquire(large ? size : 0, kPast); !room) {
     if (room.error().code() != ErrorCode::timed_out) return std::unexpected(std::move(room).error());
     flush();  // what we hold back ourselves may be what fills the pool
     DROVER_CHECK(pool_->acquire(large ? size : 0, deadline));

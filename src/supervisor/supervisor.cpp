@@ -798,7 +798,7 @@ void Supervisor::run() {
     const bool busy = read_rings();
     check_ledger(now);
     check_own_deadlines(now);
-    if (now - last_poll_ >= kLookPeriod) look(TimePoint::min(), now);
+    if (now - last_poll_ >= kLookPeriod) look(kPast, now);
     if (!events_.empty() || now >= scheduler_->next_deadline() || !batch_.empty()) step(now);
     publish_views(now, false);
     if (watchdog_) {

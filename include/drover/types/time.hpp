@@ -23,6 +23,9 @@ using TimePoint = MonotonicClock::time_point;
 /// Later than everything; the deadline of what may take for ever (a parked worker).
 inline constexpr TimePoint kNever = TimePoint::max();
 
+/// Earlier than everything a clock here shows: "only look, do not wait".
+inline constexpr TimePoint kPast = TimePoint{};
+
 /// `now + timeout`, kNever if that would overflow or the timeout is "none" (Nanos::max()).
 constexpr TimePoint after(TimePoint now, Nanos timeout) {
   if (timeout == Nanos::max() || now.time_since_epoch() > Nanos::max() - timeout) return kNever;
