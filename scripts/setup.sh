@@ -8,8 +8,8 @@
 #   DROVER_JOBS       parallel compilations, default one a usable core
 
 setup_preset=${DROVER_PRESET:-release}
-setup_build=${DROVER_BUILD_DIR:-build/$setup_preset}
-setup_log=$setup_build/setup.log
+setup_dir=${DROVER_BUILD_DIR:-build/$setup_preset}
+setup_log=$setup_dir/setup.log
 
 setup_say() { printf 'drover: setup: %s\n' "$*" >&2; }
 
@@ -67,7 +67,7 @@ setup_install() {
 setup_require_packages() {
   local stamp wanted missing
   read -r stamp _ < <(sha256sum packages.txt)
-  stamp=$setup_build/packages-$stamp
+  stamp=$setup_dir/packages-$stamp
   [ -e "$stamp" ] && return
   if ! command -v dpkg-query >/dev/null; then
     setup_say 'not a Debian system: going on without checking packages; packages.txt lists what the build needs'
@@ -79,17 +79,17 @@ setup_require_packages() {
     setup_install "${missing[@]}" ||
       setup_fail "missing packages cannot be installed: $setup_why" "as root: apt-get install --no-install-recommends ${missing[*]}"
   fi
-  rm -f "$setup_build"/packages-*
+  rm -f "$setup_dir"/packages-*
   : >"$stamp"
 }
 
 # setup_build TARGET...: configures where needed and builds the targets.
 setup_build() {
   local jobs=${DROVER_JOBS:-$(nproc)}
-  if [ ! -e "$setup_build/build.ninja" ]; then
-    setup_say "configuring $setup_build"
-    if ! cmake --preset "$setup_preset" -B "$setup_build" >>"$setup_log" 2>&1; then
-      rm -f "$setup_build"/packages-* # a package may have been removed: look again next time
+  if [ ! -e "$setup_dir/build.ninja" ]; then
+    setup_say "configuring $setup_dir"
+    if ! cmake --preset "$setup_preset" -B "$setup_dir" >>"$setup_log" 2>&1; then
+      rm -f "$setup_dir"/packages-* # a package may have been removed: look again next time
       tail -n 30 "$setup_log" >&2
       setup_fail "configuring failed (all of it: $setup_log)" 'run the same command again after mending it; to start over remove the build directory'
     fi
@@ -97,22 +97,22 @@ setup_build() {
   local ok=0
   if [ -t 2 ]; then
     # ninja rewrites one status line on a terminal; it is wiped before the program speaks.
-    (cd "$setup_build" && NINJA_STATUS='drover: building [%f/%t] %es ' exec ninja -j "$jobs" "$@") >&2 || ok=$?
+    (cd "$setup_dir" && NINJA_STATUS='drover: building [%f/%t] %es ' exec ninja -j "$jobs" "$@") >&2 || ok=$?
     [ "$ok" -ne 0 ] || printf '\033[1A\033[2K\r' >&2
   else
-    ninja -C "$setup_build" -j "$jobs" "$@" >>"$setup_log" 2>&1 || ok=$?
+    ninja -C "$setup_dir" -j "$jobs" "$@" >>"$setup_log" 2>&1 || ok=$?
     [ "$ok" -eq 0 ] || { grep -A 12 -m 3 -E '(^FAILED|error:)' <(tail -n 400 "$setup_log") || tail -n 40 "$setup_log"; } >&2
   fi
-  [ "$ok" -eq 0 ] || setup_fail "the build failed (preset $setup_preset, in $setup_build)" 'the compiler'\''s first error above says where'
+  [ "$ok" -eq 0 ] || setup_fail "the build failed (preset $setup_preset, in $setup_dir)" 'the compiler'\''s first error above says where'
 }
 
 # setup_all TARGET...: everything, one caller at a time for a build directory.
 setup_all() {
-  mkdir -p "$setup_build" || setup_fail "cannot make the build directory $setup_build" 'set DROVER_BUILD_DIR to a directory you may write'
-  exec 9>"$setup_build/setup.lock"
+  mkdir -p "$setup_dir" || setup_fail "cannot make the build directory $setup_dir" 'set DROVER_BUILD_DIR to a directory you may write'
+  exec 9>"$setup_dir/setup.lock"
   if ! flock -n 9; then
-    setup_say "another set-up works in $setup_build; waiting for it (at most 30 minutes)"
-    flock -w 1800 9 || setup_fail 'the other set-up did not end' "see who holds it: fuser $setup_build/setup.lock"
+    setup_say "another set-up works in $setup_dir; waiting for it (at most 30 minutes)"
+    flock -w 1800 9 || setup_fail 'the other set-up did not end' "see who holds it: fuser $setup_dir/setup.lock"
   fi
   [ "$(stat -c %s "$setup_log" 2>/dev/null || echo 0)" -lt 4000000 ] || rm -f "$setup_log"
   setup_require_packages
