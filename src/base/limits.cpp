@@ -1,3 +1,4 @@
+#include "drover/types/ledger.hpp"
 #include "drover/types/limits.hpp"
 
 #include <utility>
@@ -14,6 +15,22 @@ std::string_view name_of(LimitLayer layer) {
     case cgroup_v2: return "cgroup_v2";
     case pid_namespace: return "pid_namespace";
     case user_pid_namespace: return "user_pid_namespace";
+  }
+  std::unreachable();
+}
+
+std::string_view name_of(Durability durability) {
+  switch (durability) {
+    case Durability::process: return "process";
+    case Durability::power: return "power";
+  }
+  std::unreachable();
+}
+
+std::string_view name_of(Grain grain) {
+  switch (grain) {
+    case Grain::rows: return "rows";
+    case Grain::ranges: return "ranges";
   }
   std::unreachable();
 }

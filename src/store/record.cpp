@@ -5,20 +5,6 @@
 
 namespace drover::store {
 
-std::string_view name_of(Durability durability) {
-  switch (durability) {
-    case Durability::power: return "power";
-    case Durability::process: return "process";
-  }
-  std::unreachable();
-}
-std::string_view name_of(Grain grain) {
-  switch (grain) {
-    case Grain::rows: return "rows";
-    case Grain::ranges: return "ranges";
-  }
-  std::unreachable();
-}
 std::string_view name_of(IncarnationEventKind kind) {
   switch (kind) {
     case IncarnationEventKind::spawned: return "spawned";

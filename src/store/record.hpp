@@ -10,20 +10,15 @@
 
 #include "drover/types/ending.hpp"
 #include "drover/types/ids.hpp"
+#include "drover/types/ledger.hpp"
 #include "drover/types/outcome.hpp"
 #include "drover/types/time.hpp"
 #include "store/hash.hpp"
 
 namespace drover::store {
 
-/// What a commit survives. power: fsync'ed before it is acknowledged (SQLite WAL, synchronous=FULL). process: kill -9 of
-/// everything; a power loss may take the last commits but never corrupts (synchronous=NORMAL).
-enum class Durability : std::uint8_t { power, process };
-/// rows: one row a task. ranges: one row per contiguous run of plain completions (first attempt, no stored result); every other
-/// outcome, retry or stored result has its own row.
-enum class Grain : std::uint8_t { rows, ranges };
-std::string_view name_of(Durability durability);
-std::string_view name_of(Grain grain);
+using drover::Durability;
+using drover::Grain;
 
 /// Results up to this live in their row; larger ones are a file in results/, durable before the row.
 inline constexpr std::size_t kInlineResultBytes = 4096;

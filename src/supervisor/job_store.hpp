@@ -7,6 +7,7 @@
 #include <string>
 
 #include "drover/types/ledger.hpp"
+#include "os/event_fd.hpp"
 #include "store/events_log.hpp"
 #include "store/job_directory.hpp"
 #include "store/ledger_writer.hpp"
@@ -25,9 +26,9 @@ struct JobStore {
   std::optional<store::EventsLog> events{};
   store::Metrics metrics;
   std::optional<store::LivePageWriter> live{};
+  std::shared_ptr<EventFd> ledger_bell;         ///< rung by the writer's thread after each commit
   Nanos consumed_before{};                      ///< of the budget, by earlier runs
   std::uint64_t recorded_before = 0;
-  std::uint64_t log_bytes_max = 1 << 20;
 };
 
 }  // namespace drover

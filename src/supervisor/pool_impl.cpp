@@ -117,13 +117,21 @@ void PoolImpl::post(std::vector<Staged>& staged) {
   if (loop_sleeping_.load(std::memory_order_seq_cst)) bell_.ring();
 }
 
-void PoolImpl::call(std::function<void(Supervisor&)> f) {
+void PoolImpl::ask_stop(Shutdown how, TimePoint deadline) {
+  stop_asked_.store(true);
+  if (how == Shutdown::drain) (void)call([deadline](Supervisor& s) { s.stop_at(deadline); });
+  else request({how, kNever});
+}
+
+bool PoolImpl::call(std::function<void(Supervisor&)> f) {
   {
     const std::lock_guard lock(mutex_);
+    if (loop_over_.load()) return false;
     inbox_.calls.push_back(std::move(f));
     inbox_filled_.store(true, std::memory_order_seq_cst);
   }
   bell_.ring();
+  return true;
 }
 
 void PoolImpl::request(ShutdownRequest request) {
@@ -197,6 +205,12 @@ void PoolImpl::close(std::string reason) {
 }
 
 void PoolImpl::ended() {
+  Inbox last;
+  {
+    const std::lock_guard lock(mutex_);
+    loop_over_.store(true);
+  }
+  take_inbox(last);  // drops what came too late; promises in it break, nobody waits for ever
   const std::lock_guard lock(ended_mutex_);
   ended_ = true;
   ended_changed_.notify_all();
@@ -230,7 +244,7 @@ Stream::~Stream() {
   if (!state_) return;
   flush();
   state_->abandoned.store(true);
-  if (open() != 0) pool_->call([state = state_](Supervisor& supervisor) { supervisor.abandon(*state); });
+  if (open() != 0) (void)pool_->call([state = state_](Supervisor& supervisor) { supervisor.abandon(*state); });
 }
 
 TaskId Stream::staged_task() const { return staging_->last; }

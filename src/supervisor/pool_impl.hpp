@@ -90,7 +90,11 @@ class PoolImpl : public std::enable_shared_from_this<PoolImpl> {
   TaskId next_task() { return TaskId(next_task_.fetch_add(1, std::memory_order_relaxed)); }
   void set_first_task(TaskId first) { next_task_.store(first.value); }
   void post(std::vector<Staged>& staged);
-  void call(std::function<void(Supervisor&)> f);
+  /// False, and never called, when the loop has ended.
+  bool call(std::function<void(Supervisor&)> f);
+  /// drain: the workload is asked to end, and its tasks are cancelled at `deadline`; cancel and kill: at once.
+  void ask_stop(Shutdown how, TimePoint deadline);
+  bool stop_asked() const { return stop_asked_.load(std::memory_order_relaxed); }
   void request(ShutdownRequest request);
   void cancel(TaskId task);
   void set_workers(std::uint32_t workers);
@@ -135,6 +139,8 @@ class PoolImpl : public std::enable_shared_from_this<PoolImpl> {
   std::size_t limits_taken_ = 1;
   std::string closed_reason_;
   std::atomic<bool> closed_{false};
+  std::atomic<bool> stop_asked_{false};
+  std::atomic<bool> loop_over_{false};
 
   std::mutex room_mutex_;
   std::condition_variable room_;

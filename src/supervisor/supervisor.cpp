@@ -93,6 +93,7 @@ Result<void> Supervisor::start() {
   if (job_) {
     DROVER_TRY(control_, ControlServer::start(job_->directory.control_socket_address()));
     DROVER_CHECK(poller_->add(control_->fd(), token(Source::control)));
+    if (job_->ledger_bell) DROVER_CHECK(poller_->add(job_->ledger_bell->fd(), token(Source::ledger)));
   }
   scheduler_.emplace(scheduler_options(o, summary_.layers.memory == LimitLayer::polling));
   if (o.realtime_loop) (void)raise_loop_priority();  // without the right to: go on as an ordinary thread
@@ -203,9 +204,9 @@ void Supervisor::on_ready(std::uint64_t t, TimePoint now) {
       for (const std::uint64_t h : hints_)
         events_.push_back(engine::event::DeathHint{SlotId(static_cast<std::uint32_t>(h >> 32)), Incarnation(static_cast<std::uint32_t>(h))});
       break;
-    case Source::ledger: ledger_bell_->drain(); break;
+    case Source::ledger: job_->ledger_bell->drain(); break;
     case Source::control:
-      control_->serve(*poller_, t, [&](const ShutdownRequest& request) { pool_.request(request); },
+      control_->serve(*poller_, t, [&](const ShutdownRequest& request) { pool_.ask_stop(request.how, request.deadline); },
                       [&] { return std::string(store::name_of(live_state_)); });
       break;
     case Source::worker_bell:
@@ -418,6 +419,7 @@ TimePoint Supervisor::own_deadline(TimePoint now) const {
   if (view_dirty_) d = std::min(d, next_view_);
   if (watchdog_ && watchdog_->armed()) d = std::min(d, after(now, kBeatSilence / 4));
   if (job_ && scheduler_->counts().leased != 0) d = std::min(d, next_beat_);
+  d = std::min(d, stop_deadline_);
   if (!batch_.empty() && !ledger_failed_) d = std::min(d, after(now, Millis(1)));  // the writer's queue was full
   for (const auto& slot : links_)
     for (const auto& link : slot)
@@ -431,6 +433,10 @@ void Supervisor::check_own_deadlines(TimePoint now) {
     pool_.close("the run's budget is used up");
     event_line(now, "run_deadline", {});
     events_.push_back(engine::event::RunDeadline{});
+  }
+  if (now >= stop_deadline_) {
+    stop_deadline_ = kNever;
+    pool_.request({Shutdown::cancel, kNever});
   }
   if (keeper_) {
     for (const auto& slot : links_) {
@@ -654,13 +660,12 @@ void Supervisor::flush_records(TimePoint now) {
   if (auto appended = job_->writer->append(batch_, now)) marks_.push_back({ledger_number_, last_record_});
 }
 
-void Supervisor::append(const std::function<void(store::RecordBatch&, RecordNumber)>& fill, std::function<void(Result<void>)> done) {
+void Supervisor::append(const std::function<void(store::RecordBatch&, const std::function<RecordNumber()>&)>& fill, std::function<void(Result<void>)> done) {
   if (ledger_failed_) {
     done(std::unexpected(*summary_.host_fault));
     return;
   }
-  ledger_number_ = ledger_number_.next();
-  fill(batch_, ledger_number_);
+  fill(batch_, [this] { return ledger_number_ = ledger_number_.next(); });
   waiting_.push_back({ledger_number_, std::move(done)});
 }
 
@@ -852,6 +857,9 @@ void Supervisor::end_all(TimePoint now) {
   }
   flush_deliveries();
   for (auto& slot : links_) slot.clear();
+  flush_records(now);
+  for (auto& w : waiting_) w.done(fail(ErrorCode::closed, "the run has ended"));
+  waiting_.clear();
   summary_.counts = scheduler_->counts();
   live_state_ = store::LiveJobState::ended;
   publish_views(now, true);

@@ -62,9 +62,13 @@ class Supervisor {
   void abandon(StreamState& stream);
   JobStore* job() { return job_.get(); }
   const engine::Counts& counts() const { return scheduler_->counts(); }
-  /// Adds the job runner's own records (confirmations, checkpoints) to the ledger's next batch: `fill` numbers at least one of
-  /// them with what it is given. `done` is called on the loop thread once they are committed, or with the failure.
-  void append(const std::function<void(store::RecordBatch&, RecordNumber)>& fill, std::function<void(Result<void>)> done);
+  /// Adds the job runner's own records (confirmations, checkpoints) to the ledger's next batch, which is committed whole: `fill`
+  /// takes a number for at least one of them. `done` is called on the loop thread once they are committed, or with the failure.
+  void append(const std::function<void(store::RecordBatch&, const std::function<RecordNumber()>&)>& fill, std::function<void(Result<void>)> done);
+  /// A resumed task's epochs go on from here.
+  void set_epoch(TaskId task, Epoch highest) { scheduler_->set_epoch(task, highest); }
+  /// The workload was asked to end; at `deadline` its tasks are cancelled.
+  void stop_at(TimePoint deadline) { stop_deadline_ = std::min(stop_deadline_, deadline); }
   void set_ending_state(store::LiveJobState state) { live_state_ = state; }
   void set_workload_line(std::string line, std::uint64_t total);
 
@@ -130,7 +134,6 @@ class Supervisor {
   std::unique_ptr<DeathWatch> death_watch_;
   std::optional<CgroupTree> cgroups_;
   std::unique_ptr<ControlServer> control_;
-  std::optional<EventFd> ledger_bell_;
   std::vector<std::vector<std::unique_ptr<WorkerLink>>> links_;  ///< by slot: current, outgoing, unkillable
   std::vector<std::unique_ptr<WorkerLog>> logs_;
   TaskEntries entries_;
@@ -159,6 +162,7 @@ class Supervisor {
   RecordNumber committed_upto_{};           ///< in the scheduler's numbering, as the ledger has told
   RecordNumber committed_told_{};           ///< last the scheduler was told
   bool host_fault_ = false;
+  TimePoint stop_deadline_ = kNever;        ///< of a soft stop
   TimePoint started_{};
   Nanos started_boottime_{};
   std::uint64_t released_tasks_ = 0, released_bytes_ = 0;
