@@ -428,6 +428,7 @@ class World {
         ModelTask& task = tasks_[e.task.value];
         task.holder = -1;
         ++task.accepted;
+        accepted_.push_back(static_cast<std::uint32_t>(e.task.value));
       }
       tell(e);
       if (chance(p_stale_)) stale_.push_back(e);
@@ -496,6 +497,7 @@ class World {
       ModelTask& task = tasks_[submit->task.value];
       task.open = true;
       task.submitted = now_;
+      if (task.limits != 0) limited_.push_back(static_cast<std::uint32_t>(submit->task.value));
     } else if (const auto* const drain = std::get_if<event::Drain>(&e)) {
       ending_asked_ = true;
       if (drain->deadline != kNever) ends_by_ = std::min(ends_by_, std::max(now_, drain->deadline));
@@ -578,7 +580,8 @@ class World {
 
   void start_commit() {
     if (ledger_dead_ || commit_at_ != kNever || commit_upto_ == last_record_) return;
-    commit_upto_ = RecordNumber(between(commit_upto_.value + 1, last_record_.value));
+    // A slow ledger commits everything there is (group commit), a quick one sometimes less.
+    commit_upto_ = commit_slow_ > Millis(2) || chance(0.5) ? last_record_ : RecordNumber(between(commit_upto_.value + 1, last_record_.value));
     commit_at_ = now_ + commit_slow_;
   }
 
@@ -590,6 +593,7 @@ class World {
     gather();
     TimePoint told = now_;
     if (chance(backward_)) told -= micros(1, 100'000);
+    seen_ = std::max(seen_, told);
     scheduler_.step(told, events_, commands_);
     ++report_.steps;
     report_.commands += commands_.size();
@@ -606,10 +610,12 @@ class World {
         return;
       }
     }
-    for (ModelTask& task : tasks_) {
+    for (const std::uint32_t i : accepted_) {
+      ModelTask& task = tasks_[i];
       if (task.accepted > 0 && !task.recorded && !report_.host_fault) return violate("a publication of the current lease was not recorded");
       task.accepted = 0;
     }
+    accepted_.clear();
     start_commit();
     check_limits();
     if (ends_by_ != kNever && !drained_) {
@@ -707,7 +713,10 @@ class World {
   void obey(const command::Revoke& c) {
     Process* const p = known(c.slot, c.incarnation, "a revoke");
     if (p == nullptr) return;
-    if (!is_head_or_held(*p, {c.task, c.epoch})) return violate("a revoke of what is not leased there");
+    if (!is_head_or_held(*p, {c.task, c.epoch})) {
+      if (!ended_in_this_step(c)) violate("a revoke of what is not leased there");
+      return;
+    }
     const auto at = std::ranges::find_if(p->ring, [&](const Lease& l) { return l.task == c.task && l.epoch == c.epoch; });
     const bool taken_back = at != p->ring.end();
     if (taken_back) p->ring.erase(at);
@@ -716,6 +725,14 @@ class World {
       return;
     }
     replies_.push_back(event::Revoked{c.slot, c.incarnation, c.task, c.epoch, taken_back});
+  }
+  /// An event after the one that caused the revoke ended the lease.
+  bool ended_in_this_step(const command::Revoke& c) const {
+    return std::ranges::any_of(events_, [&](const Event& e) {
+      if (const auto* const x = std::get_if<event::Published>(&e)) return x->task == c.task && x->epoch == c.epoch;
+      if (const auto* const x = std::get_if<event::Died>(&e)) return x->slot == c.slot && x->incarnation == c.incarnation;
+      return std::holds_alternative<event::KeeperLost>(e);
+    });
   }
   bool claimed_or_published(const Process& p, const command::Revoke& c) const {
     return (p.claimed && p.claimed->task == c.task && p.claimed->epoch == c.epoch) ||
@@ -865,6 +882,7 @@ class World {
   }
   void obey(const command::HostFault&) {
     report_.host_fault = true;
+    if (!ledger_dead_ && options_.ledger_deadline * 3 > (2 * commit_slow_ + Millis(45)) * 4) return violate("a host fault though the ledger answers in time");
     ending_asked_ = true;
     ends_by_ = std::min(ends_by_, now_);
     for (const std::uint32_t i : living_) clear_view(processes_[i]);
@@ -885,14 +903,15 @@ class World {
       const Process& p = processes_[i];
       if (p.stage == Process::Stage::gone || p.view.empty() || p.killed_by_us || !p.ready_told) continue;
       const Nanos wall = limit_values_[tasks_[p.view.front().task.value].limits].attempt_wall;
-      if (now_ > after(p.head_since, wall) && !revoke_outstanding(p)) return violate("an attempt runs beyond its wall limit");
+      if (seen_ > after(p.head_since, wall) && !revoke_outstanding(p)) return violate("an attempt runs beyond its wall limit");
     }
-    for (const ModelTask& task : tasks_) {
-      if (!task.open || task.recorded || task.limits == 0) continue;
+    std::erase_if(limited_, [&](std::uint32_t i) { return tasks_[i].recorded; });
+    for (const std::uint32_t i : limited_) {
+      const ModelTask& task = tasks_[i];
       const TimePoint due = after(task.submitted, limit_values_[task.limits].task);
-      if (due != kNever && now_ > due + options_.ladder.reap + kLongestReport + lateness_ + Millis(5)) return violate("a task is open beyond its limit");
+      if (due != kNever && seen_ > due + options_.ladder.reap + kLongestReport + lateness_ + Millis(5)) return violate("a task is open beyond its limit");
       const TimePoint queue_due = after(task.submitted, limit_values_[task.limits].queue);
-      if (queue_due != kNever && now_ > queue_due && task.holder < 0 && task.epoch.value == 0) return violate("a task waits beyond its queue limit");
+      if (queue_due != kNever && seen_ > queue_due && task.holder < 0 && task.epoch.value == 0) return violate("a task waits beyond its queue limit");
     }
   }
   bool revoke_outstanding(const Process& p) const {
@@ -938,7 +957,7 @@ class World {
   bool slow_ = false, commit_fails_ = false, keeper_returns_ = true, keeper_up_ = true, keeper_lost_now_ = false, ledger_dead_ = false;
   bool ending_asked_ = false, closing_ = false, drained_ = false, ends_now_ = false;
   Nanos commit_slow_{}, lateness_{};
-  TimePoint now_ = kStart;
+  TimePoint now_ = kStart, seen_ = kStart;
   TimePoint commit_at_ = kNever, commit_dies_at_ = kNever, keeper_at_ = kNever, ends_by_ = kNever;
   RecordNumber last_record_{}, commit_upto_{}, committed_{};
   std::vector<ModelTask> tasks_;
@@ -946,7 +965,7 @@ class World {
   std::vector<std::pair<TimePoint, Event>> script_;
   std::size_t next_scripted_ = 0;
   std::vector<Process> processes_;
-  std::vector<std::uint32_t> living_;
+  std::vector<std::uint32_t> living_, limited_, accepted_;
   std::vector<Event> events_, replies_, stale_;
   std::vector<Command> commands_;
   ScheduleReport report_;

@@ -14,6 +14,7 @@ namespace drover::engine {
 struct LeaseEntry {
   std::uint32_t task = 0;       ///< index in the task table
   bool revoke_pending = false;  ///< asked back, not answered yet
+  bool claimed = false;         ///< asked back, and the worker had begun it
 };
 
 class LeaseWindow {
@@ -30,7 +31,7 @@ class LeaseWindow {
 
   void push(std::uint32_t task) {
     DROVER_ASSERT(size_ < capacity_, size_, capacity_);
-    entries_[(first_ + size_++) & mask()] = {task, false};
+    entries_[(first_ + size_++) & mask()] = {task, false, false};
   }
   void pop_head() {
     first_ = (first_ + 1) & mask();

@@ -186,6 +186,7 @@ struct Scheduler::Impl {
   TimePoint keeper_deadline = kNever;
   TimePoint steal_deadline = kNever;
   TimePoint next = kNever;
+  Nanos excused{};  // time in which nobody looked: the whole supervisor was stopped, its ledger thread with it
   std::vector<Command>* out = nullptr;
 
   // ---- small words -----------------------------------------------------------------------------------------------------------
@@ -228,7 +229,7 @@ struct Scheduler::Impl {
     task.state = Task::State::recorded;
     if (task.limits != 0) task_deadlines.remove(i);
     if (!last_outcomes.empty()) last_outcomes.erase(task.id);
-    return records.push(i, now);
+    return records.push(i, now - excused);
   }
 
   /// The task is in no window and not in the queue.
@@ -339,7 +340,9 @@ struct Scheduler::Impl {
     emit(command::Revoke{slot, worker.incarnation, task.id, task.epoch});
   }
   void revoke_tail(Worker& worker, SlotId slot, std::uint32_t from = 1) {
-    for (std::uint32_t i = from; i < worker.window.size(); ++i) revoke(worker, slot, i);
+    for (std::uint32_t i = from; i < worker.window.size(); ++i) {
+      if (!worker.window[i].claimed) revoke(worker, slot, i);
+    }
   }
 
   // ---- ends of workers -------------------------------------------------------------------------------------------------------
@@ -538,6 +541,7 @@ struct Scheduler::Impl {
       return put_back(i, false);
     }
     worker->window[at].revoke_pending = false;
+    worker->window[at].claimed = true;
     --worker->revokes_pending;
     const Task& task = tasks[i];
     if (task.time_is_up) {
@@ -787,7 +791,7 @@ struct Scheduler::Impl {
         if (at == 0 || tasks[i].effect == EffectClass::effectful) {
           const Outcome lost = outcome::Lost{LossCause::operator_};
           attempt_ended(i, worker, id, std::max(tasks[i].leased_at, worker.head_since), lost, false);
-          end_task(i, tasks[i].effect == EffectClass::effectful ? Outcome(outcome::UnknownEffect{LossCause::operator_}) : final_word(i, lost), id,
+          end_task(i, tasks[i].effect == EffectClass::effectful ? Outcome(outcome::UnknownEffect{LossCause::operator_}) : lost, id,
                    worker.incarnation);
         } else {
           end_task(i, final_word(i, outcome::StartFailed{"gave up: " + evidence, 0}));
@@ -845,11 +849,14 @@ struct Scheduler::Impl {
     });
     if (drain_deadline <= now && mode == Mode::draining) close(Mode::cancelling);
     if (keeper_deadline <= now && mode < Mode::cancelling) give_up("the keeper did not come back within " + text_of(options.start_grace));
-    if (!records.empty() && mode != Mode::host_fault && after(records.oldest().at, options.ledger_deadline) <= now &&
+    if (!records.empty() && mode != Mode::host_fault && ledger_due() <= now &&
         !DROVER_MUTANT(wait_for_ledger_for_ever)) {
       host_fault("ledger: no commit within " + text_of(options.ledger_deadline));
     }
   }
+
+  /// When the oldest uncommitted record is too old. A stopped and continued supervisor is not the ledger's fault.
+  TimePoint ledger_due() const { return after(records.oldest().at + excused, options.ledger_deadline); }
 
   void climb(Worker& worker, Slot& slot, SlotId id) {
     if (DROVER_MUTANT(never_kill) && worker.ladder.rung() == Rung::termed) return;
@@ -870,14 +877,12 @@ struct Scheduler::Impl {
   /// Unkillable: KILL was not enough within its grace.
   void abandon(Worker& worker, Slot& slot, SlotId id) {
     emit(command::RetireSlot{id, worker.incarnation});
-    ++counts.retired_slots;
+    if (!slot.retired) ++counts.retired_slots;
     slot.retired = true;
     const std::uint32_t all = worker.window.size();
     const ExitEvidence evidence{.how = ExitEvidence::How::signalled, .code_or_signal = SIGKILL};
     settle_leases(worker, slot, all == 0 ? kNotThere : 0, evidence, all);
     release(worker, slot);
-    const bool any_left = std::ranges::any_of(slots, [](const Slot& s) { return !s.retired || alive(s.places[0]) || alive(s.places[1]); });
-    if (!any_left && mode < Mode::cancelling && (mode == Mode::running || unrecorded() > 0)) give_up("no slot is left: every worker was unkillable");
   }
 
   void task_deadline_passed(std::uint32_t i) {
@@ -902,6 +907,10 @@ struct Scheduler::Impl {
 
   void arrange() {
     steal_deadline = kNever;
+    if (mode < Mode::cancelling && counts.retired_slots >= slots.size() && (mode == Mode::running || unrecorded() > 0) &&
+        std::ranges::all_of(slots, [](const Slot& s) { return s.retired && !alive(s.places[0]) && !alive(s.places[1]); })) {
+      give_up("no slot is left: every worker was unkillable");
+    }
     std::uint32_t usable = 0;   // slots that may have workers
     std::uint32_t living = 0;   // workers that serve or will
     std::uint32_t held = 0;     // leases of those that serve
@@ -948,26 +957,36 @@ struct Scheduler::Impl {
     const std::uint64_t open = queue.size() + held;
     auto share = static_cast<std::uint32_t>(std::min<std::uint64_t>((open + living - 1) / living, options.window));
     if (DROVER_MUTANT(lease_beyond_window)) ++share;
-    for (Slot& slot : slots) {
-      if (!serves(slot) && !(DROVER_MUTANT(lease_after_cancel) && slot.serving().phase == Worker::Phase::stopping)) continue;
-      Worker& worker = slot.serving();
-      const SlotId id = id_of(slot);
-      while (worker.window.size() < share && !queue.empty()) {
-        const std::uint32_t i = queue.pop_front();
-        Task& task = tasks[i];
-        task.state = Task::State::leased;
-        task.epoch = task.epoch.next();
-        task.slot = id.value;
-        task.incarnation = worker.incarnation;
-        task.leased_at = now;
-        if (task.limits != 0) task_deadlines.set(i, after(task.submitted_at, limits_of(task).task));
-        worker.window.push(i);
-        ++counts.leased;
-        emit(command::Lease{id, worker.incarnation, task.id, task.epoch});
-        if (worker.window.size() == 1) head_changed(worker);
-      }
-      if (queue.empty()) return;
+    // Enough for everybody: fill each window in turn. Otherwise the emptiest first, one lease at a time, so that what was taken
+    // back for an idle worker does not return to the busy one.
+    std::uint64_t room = 0;
+    for (const Slot& slot : slots) {
+      if (serves(slot) && slot.serving().window.size() < share) room += share - slot.serving().window.size();
     }
+    const bool plenty = queue.size() >= room;
+    for (std::uint32_t level = plenty ? share : 1; level <= share; ++level) {
+      for (Slot& slot : slots) {
+        if (!serves(slot) && !(DROVER_MUTANT(lease_after_cancel) && slot.serving().phase == Worker::Phase::stopping)) continue;
+        while (slot.serving().window.size() < level) {
+          if (queue.empty()) return;
+          lease_next(slot.serving(), id_of(slot));
+        }
+      }
+    }
+  }
+  void lease_next(Worker& worker, SlotId id) {
+    const std::uint32_t i = queue.pop_front();
+    Task& task = tasks[i];
+    task.state = Task::State::leased;
+    task.epoch = task.epoch.next();
+    task.slot = id.value;
+    task.incarnation = worker.incarnation;
+    task.leased_at = now;
+    if (task.limits != 0) task_deadlines.set(i, after(task.submitted_at, limits_of(task).task));
+    worker.window.push(i);
+    ++counts.leased;
+    emit(command::Lease{id, worker.incarnation, task.id, task.epoch});
+    if (worker.window.size() == 1) head_changed(worker);
   }
 
   bool recycling_due(const Worker& worker) const {
@@ -1019,6 +1038,7 @@ struct Scheduler::Impl {
       for (Slot& slot : slots) {
         const Worker& worker = slot.serving();
         if (worker.phase != Worker::Phase::ready || worker.window.size() < 2 || worker.revokes_pending != 0) continue;
+        if (worker.window[worker.window.size() - 1].claimed) continue;  // all before it is done, only not read yet
         if (const TimePoint from = after(worker.head_since, options.steal_after); from > now) {
           steal_deadline = std::min(steal_deadline, from);
           continue;
@@ -1053,7 +1073,7 @@ struct Scheduler::Impl {
     }
     if (mode == Mode::draining) at = std::min(at, drain_deadline);
     if (mode < Mode::cancelling) at = std::min(at, keeper_deadline);
-    if (!records.empty() && mode != Mode::host_fault) at = std::min(at, after(records.oldest().at, options.ledger_deadline));
+    if (!records.empty() && mode != Mode::host_fault) at = std::min(at, ledger_due());
     return at;
   }
 };
@@ -1079,7 +1099,8 @@ void Scheduler::set_epoch(TaskId task, Epoch highest_used) { impl_->epochs.inser
 
 void Scheduler::step(TimePoint now, std::span<const Event> events, std::vector<Command>& commands) {
   Impl& s = *impl_;
-  s.now = std::max(s.now, now);
+  const TimePoint last = std::exchange(s.now, std::max(s.now, now));
+  if (s.next != kNever && s.now - s.next > s.options.ledger_deadline / 4) s.excused += s.now - last;
   s.out = &commands;
   for (const Event& e : events) {
     if (const auto* const published = std::get_if<event::Published>(&e)) {

@@ -45,7 +45,8 @@ struct SchedulerOptions {
   Recycling recycling{};
   Nanos start_grace = Seconds(10);      ///< from Spawn to Ready; longer is start_failed(ready)
   Nanos sample_period = Millis(50);     ///< how often a worker with leases is sampled when any limit needs samples
-  Nanos ledger_deadline = Seconds(30);  ///< an uncommitted record older than this ends the job as a host fault
+  Nanos ledger_deadline = Seconds(30);  ///< an uncommitted record older than this ends the job as a host fault; time in which
+                                        ///< step() was not called though it was due (a stopped supervisor) does not count
   std::uint64_t worker_memory_bytes = 0;  ///< polled limit: a Sampled RSS above it is out_of_memory(ours); 0 = not polled
   bool spawn_at_once = true;            ///< fill all slots before the first task (a pool) or on demand
   Nanos steal_after = Millis(1);        ///< an idle worker takes leases back from one whose head has run for this long; shorter
@@ -95,7 +96,8 @@ using Event = std::variant<event::Published, event::Submit, event::CancelTask, e
                            event::Died, event::ProtocolBroken, event::Sampled, event::KeeperLost, event::KeeperReady, event::Committed,
                            event::CommitFailed, event::WorkerCount, event::Drain, event::Cancel, event::KillAll, event::RunDeadline>;
 
-// ---- Commands: what to do, in this order. -----------------------------------------------------------------------------------
+// ---- Commands: what to do, in this order. A command may name an incarnation or a lease that a later event of the same step has
+// ---- ended (Cancel, then Died): there is nothing left to do for it then, and no answer is owed. ----------------------------------
 /// Why an incarnation was killed, fixed before the kill; it becomes the outcome of its started task when the death arrives.
 enum class KillReason : std::uint8_t { death_hint, attempt_wall, attempt_cpu, task_time, run, stalled, memory, protocol, cancelled, recycled, drained, start_grace, shutdown };
 std::string_view name_of(KillReason reason);
