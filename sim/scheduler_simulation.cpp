@@ -882,7 +882,7 @@ class World {
   }
   void obey(const command::HostFault&) {
     report_.host_fault = true;
-    if (!ledger_dead_ && options_.ledger_deadline * 3 > (2 * commit_slow_ + Millis(45)) * 4) return violate("a host fault though the ledger answers in time");
+    if (!ledger_dead_ && lateness_ < Millis(20) && options_.ledger_deadline * 3 > (2 * commit_slow_ + Millis(45)) * 4) return violate("a host fault though the ledger answers in time");
     ending_asked_ = true;
     ends_by_ = std::min(ends_by_, now_);
     for (const std::uint32_t i : living_) clear_view(processes_[i]);

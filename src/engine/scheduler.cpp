@@ -181,7 +181,7 @@ struct Scheduler::Impl {
   bool drained = false;
   bool samples_every_worker = false;
   std::uint32_t worker_target;
-  TimePoint now{};
+  TimePoint now{}, last_commit{};
   TimePoint drain_deadline = kNever;
   TimePoint keeper_deadline = kNever;
   TimePoint steal_deadline = kNever;
@@ -733,6 +733,7 @@ struct Scheduler::Impl {
 
   void on(const event::Committed& e) {
     DROVER_ASSERT(e.upto <= records.last_number(), e.upto, records.last_number());
+    if (!records.empty() && records.oldest_number() <= e.upto) last_commit = now;
     while (!records.empty() && records.oldest_number() <= e.upto) {
       const std::uint32_t i = records.pop().task;
       const Task& task = tasks[i];
@@ -856,7 +857,11 @@ struct Scheduler::Impl {
   }
 
   /// When the oldest uncommitted record is too old. A stopped and continued supervisor is not the ledger's fault.
-  TimePoint ledger_due() const { return after(records.oldest().at + excused, options.ledger_deadline); }
+  /// Nor is a ledger dead that committed something since, until the run is being ended.
+  TimePoint ledger_due() const {
+    const TimePoint oldest = records.oldest().at + excused;
+    return after(mode < Mode::cancelling ? std::max(oldest, last_commit) : oldest, options.ledger_deadline);
+  }
 
   void climb(Worker& worker, Slot& slot, SlotId id) {
     if (DROVER_MUTANT(never_kill) && worker.ladder.rung() == Rung::termed) return;
