@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstdio>
 #include <optional>
 #include <string>
 #include <vector>
@@ -38,7 +39,7 @@ inline std::string shown(double value) {
   std::snprintf(text, sizeof text, size >= 100 ? "%.0f" : size >= 10 ? "%.1f" : size >= 1 ? "%.2f" : "%.3f", value);
   std::string digits = text;
   if (size >= 1000)
-    for (std::size_t at = digits.size(); at > 3 + (digits[0] == '-' ? 1u : 0u);) digits.insert(at -= 3, ",");
+    for (std::size_t at = digits.size(); at > 3 + (digits[0] == '-' ? 1u : 0u);) digits.insert(at -= 3, 1, ',');
   return digits;
 }
 

@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -46,8 +47,7 @@ std::uint64_t burn(const std::uint64_t& x, Context&) {
 
 /// Never ends, never looks at the stop flag.
 std::uint64_t forever(const std::uint64_t& x, Context&) {
-  for (volatile std::uint64_t turns = 0;; turns = turns + 1) {
-  }
+  while (true) asm volatile("");
   return x;
 }
 
@@ -258,22 +258,21 @@ void measure_deaths(json& row) {
   row["replacement_p99_ms"] = quantile(replaced, 0.99);
 }
 
-/// Context switches, wanted and not, of every thread of these processes but the calling one.
-std::uint64_t switches_of(const std::set<int>& pids) {
+/// Context switches of every thread of a process but the calling one: wanted ones (it went to sleep and was woken) and
+/// unwanted ones (something else took its core while it ran).
+std::uint64_t switches_of(int pid) {
   std::uint64_t sum = 0;
   const int me = gettid();
-  for (const int pid : pids) {
-    const std::string folder = "/proc/" + std::to_string(pid) + "/task";
-    DIR* threads = opendir(folder.c_str());
-    if (threads == nullptr) continue;
-    while (const dirent* entry = readdir(threads)) {
-      if (entry->d_name[0] == '.' || std::atoi(entry->d_name) == me) continue;
-      std::ifstream status(folder + "/" + entry->d_name + "/status");
-      for (std::string line; std::getline(status, line);)
-        if (const auto at = line.find("ctxt_switches:"); at != std::string::npos) sum += std::strtoull(line.c_str() + at + 14, nullptr, 10);
-    }
-    closedir(threads);
+  const std::string folder = "/proc/" + std::to_string(pid) + "/task";
+  DIR* threads = opendir(folder.c_str());
+  if (threads == nullptr) return 0;
+  while (const dirent* entry = readdir(threads)) {
+    if (entry->d_name[0] == '.' || std::atoi(entry->d_name) == me) continue;
+    std::ifstream status(folder + "/" + entry->d_name + "/status");
+    for (std::string line; std::getline(status, line);)
+      if (const auto at = line.find("ctxt_switches:"); at != std::string::npos) sum += std::strtoull(line.c_str() + at + 14, nullptr, 10);
   }
+  closedir(threads);
   return sum;
 }
 
@@ -283,13 +282,24 @@ void measure_idle(json& row) {
   Pool pool = start(std::move(options));
   warm(pool);
   const PoolStatus status = pool.status();
-  std::set<int> pids = {getpid(), status.keeper_pid, status.watchdog_pid};
-  for (const WorkerView& worker : status.workers) pids.insert(worker.host_pid);
-  std::this_thread::sleep_for(500ms);
+  std::map<std::string, std::vector<int>> parts = {{"supervisor", {getpid()}}, {"keeper", {status.keeper_pid}}, {"watchdog", {status.watchdog_pid}}, {"workers", {}}};
+  for (const WorkerView& worker : status.workers) parts["workers"].push_back(worker.host_pid);
+  std::this_thread::sleep_for(1s);
+  const auto count = [&] {
+    std::map<std::string, std::uint64_t> sums;
+    for (const auto& [part, pids] : parts)
+      for (const int pid : pids) sums[part] += switches_of(pid);
+    return sums;
+  };
   constexpr double kWindow = 5;
-  const std::uint64_t before = switches_of(pids);
+  const auto before = count();
   std::this_thread::sleep_for(std::chrono::duration<double>(kWindow));
-  row["idle_wakeups_per_s"] = static_cast<double>(switches_of(pids) - before) / kWindow;
+  std::uint64_t all = 0;
+  for (const auto& [part, sum] : count()) {
+    all += sum - before.at(part);
+    row["idle_by_part"][part] = sum - before.at(part);
+  }
+  row["idle_wakeups_per_s"] = static_cast<double>(all) / kWindow;
 }
 
 /// The destructor with one worker stopped by SIGSTOP and one spinning in a task that never looks up.
@@ -427,6 +437,7 @@ json endless_task() {
 }
 
 json supervisor_kill() {
+  prctl(PR_SET_CHILD_SUBREAPER, 1);  // the orphans' exit statuses come here, where they are taken
   Running inner = start_until_line({own_path(), "child", "superkill-inner"}, 20s);
   const json pids = json::parse(inner.line, nullptr, false);
   if (inner.pid < 0 || !pids.is_array() || pids.empty()) {
@@ -442,6 +453,8 @@ json supervisor_kill() {
   close(inner.out);
   for (const json& pid : pids)
     if (alive(pid)) kill(pid, SIGKILL);
+  while (waitpid(-1, nullptr, WNOHANG) > 0) {
+  }
   return row;
 }
 
