@@ -27,19 +27,21 @@ struct PrivateCells {
   static void add(std::int64_t* cell, std::int64_t value) { *cell += value; }
 };
 
-/// Rows are copied from `start` when the batch first touches them.
+/// Rows are copied from `start` when the batch first touches them. A stamp per 4 cells (the smallest stride) holds, at a row's
+/// first cell, the batch that copied the row last and the row's stride / 4 in its low bits: reading the stamps in order gives
+/// the touched rows in order, without sorting.
 struct TouchedRows {
+  static constexpr std::uint32_t kStrideBits = 6;
+  static constexpr std::uint32_t kStrideMask = (1U << kStrideBits) - 1;
   std::int64_t* cells;
   const std::int64_t* start;
-  std::uint32_t* stamps;  ///< per 4 cells (the smallest stride): the batch that copied the row last
-  std::uint32_t stamp;
-  std::vector<std::pair<std::uint64_t, std::uint32_t>>* touched;
+  std::uint32_t* stamps;
+  std::uint32_t stamp;  ///< of this batch, low bits 0
   std::int64_t* row(std::uint64_t at, std::uint32_t stride) {
     std::uint32_t& mine = stamps[at / 4];
-    if (mine != stamp) [[unlikely]] {
-      mine = stamp;
+    if ((mine & ~kStrideMask) != stamp) [[unlikely]] {
+      mine = stamp | stride / 4;
       std::memcpy(cells + at, start + at, stride * sizeof(std::int64_t));
-      touched->emplace_back(at, stride);
     }
     return cells + at;
   }
@@ -225,7 +227,6 @@ struct BatchRunner::Impl {
   std::vector<std::int64_t> before{};
   std::vector<std::uint32_t> stamps{};
   std::uint32_t stamp = 0;
-  std::vector<std::pair<std::uint64_t, std::uint32_t>> touched{};
   std::uint64_t visited = 0;
 
   /// Plays up to `iterations`; the number played, fewer if keep_going said no.
@@ -277,14 +278,19 @@ struct BatchRunner::Impl {
       cells.resize(game.cell_count());
       stamps.resize(game.cell_count() / 4 + 1, 0);
     }
-    if (++stamp == 0) {
+    stamp += 1U << TouchedRows::kStrideBits;
+    if (stamp == 0) {
       std::fill(stamps.begin(), stamps.end(), 0U);
-      stamp = 1;
+      stamp = 1U << TouchedRows::kStrideBits;
     }
-    touched.clear();
-    auto done = play(TouchedRows{cells.data(), start.data(), stamps.data(), stamp, &touched}, random, iterations, 0, keep_going);
-    std::sort(touched.begin(), touched.end());
-    return done;
+    return play(TouchedRows{cells.data(), start.data(), stamps.data(), stamp}, random, iterations, 0, keep_going);
+  }
+
+  /// Calls visit(first cell, stride) for the rows of the last play_touched, in ascending order.
+  template <class Visit>
+  void for_each_touched(Visit&& visit) const {
+    for (std::size_t i = 0; i < stamps.size(); ++i)
+      if ((stamps[i] & ~TouchedRows::kStrideMask) == stamp) visit(i * 4, (stamps[i] & TouchedRows::kStrideMask) * 4);
   }
 };
 
@@ -307,8 +313,9 @@ Result<Bytes> BatchRunner::run(std::span<const std::int64_t> start, const BatchT
     for (std::uint64_t cell = 0; cell < start.size(); ++cell) encoder.add(cell, s.cells[cell] - start[cell]);
   } else {
     done = s.play_touched(start, random, task.iterations, keep_going);
-    for (const auto& [row, stride] : s.touched)
+    s.for_each_touched([&](std::uint64_t row, std::uint64_t stride) {
       for (std::uint64_t cell = row; cell < row + stride; ++cell) encoder.add(cell, s.cells[cell] - start[cell]);
+    });
   }
   if (!done) return std::unexpected(std::move(done).error());
   if (*done != task.iterations)
