@@ -111,5 +111,15 @@ TEST(Scripts, ParseAndAreExecutable) {
   }
 }
 
+TEST(Scripts, SetUpInstallsWhatIsMissingOrSaysWhatToType) {
+  const fs::path scratch = fs::path(testing::TempDir()) / ("drover-setup-" + std::to_string(::testing::UnitTest::GetInstance()->random_seed()) + "-" + std::to_string(std::hash<std::string>{}(DROVER_BINARY_DIR)));
+  fs::remove_all(scratch);
+  fs::create_directories(scratch);
+  const std::string command = "cd '" + root().string() + "' && timeout 60 bash tests/house/setup_check.sh '" + scratch.string() + "' >'" + (scratch / "said").string() + "' 2>&1";
+  EXPECT_EQ(std::system(command.c_str()), 0);
+  EXPECT_EQ(read(scratch / "said"), "");
+  fs::remove_all(scratch);
+}
+
 }  // namespace
 }  // namespace drover::test::house
