@@ -11,18 +11,14 @@
 #include "cli/program.hpp"
 #include "drover/init.hpp"
 #include "echo/echo.hpp"
-#if DROVER_WITH_SOLVE
 #include "solve/solve.hpp"
-#endif
 
 namespace drover::cli {
 namespace {
 
 Program make_program() {
   Program program;
-#if DROVER_WITH_SOLVE
   program.workloads.push_back(solve::make_workload());
-#endif
   program.workloads.push_back(echo::make_workload());
   return program;
 }

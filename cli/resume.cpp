@@ -78,6 +78,7 @@ int resume(const Program& program, const Words& words) {
                              .directory = *directory,
                              .resume = true,
                              .job_toml = job_schema.to_toml(status->workload),
+                             .words = words,
                              .checkpoint = checkpoint == 0 ? std::nullopt : std::optional(checkpoint)});
 }
 

@@ -80,7 +80,8 @@ int run_workload(const Program&, const Workload& workload, const Words& words) {
                              .invocation = invocation,
                              .directory = invocation.job,
                              .resume = false,
-                             .job_toml = schema.to_toml(name)});
+                             .job_toml = schema.to_toml(name),
+                             .words = words});
 }
 
 }  // namespace drover::cli

@@ -3,6 +3,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "cli/job_options.hpp"
 #include "drover/workload.hpp"
@@ -18,6 +19,7 @@ struct JobInvocation {
   std::string directory;           ///< empty: the default place of a new job
   bool resume = false;
   std::string job_toml;
+  std::vector<std::string> words{};  ///< as typed, for the ledger
   std::optional<std::uint64_t> checkpoint{};
 };
 int run_job_to_its_end(const JobInvocation& invocation);
