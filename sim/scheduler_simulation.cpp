@@ -551,6 +551,13 @@ class World {
       }
       tell_published(p);
     }
+    if (p.ready_told && p.stage == Process::Stage::running && !tasks_.empty() && chance(p_stale_ * 0.1)) {
+      // It says it has done what it does not hold.
+      const std::uint64_t i = rng_.below(tasks_.size());
+      if (tasks_[i].open && !is_head_or_held(p, {TaskId(i), tasks_[i].epoch})) {
+        tell(event::Published{p.slot, p.incarnation, TaskId(i), tasks_[i].epoch, false});
+      }
+    }
     if (p.confess <= now_) {
       p.confess = kNever;
       if (p.stage != Process::Stage::dead) {
@@ -869,7 +876,10 @@ class World {
     clear_view(*p);
     p->stage = Process::Stage::gone;
     p->next = p->doom = p->hint = p->confess = kNever;
-    if (chance(0.5)) p->report = now_ + millis(1, 100);  // it dies after all
+    if (chance(0.5)) {  // it dies after all, perhaps with a result nobody waits for any more
+      p->report = now_ + millis(1, 100);
+      if (p->claimed && chance(0.5)) p->published.push_back({p->slot, p->incarnation, p->claimed->task, p->claimed->epoch, false});
+    }
     if (p->report == kNever) p->bell = kNever;
   }
   void obey(const command::GaveUp&) {
@@ -882,7 +892,7 @@ class World {
   }
   void obey(const command::HostFault&) {
     report_.host_fault = true;
-    if (!ledger_dead_ && lateness_ < Millis(20) && options_.ledger_deadline * 3 > (2 * commit_slow_ + Millis(45)) * 4) return violate("a host fault though the ledger answers in time");
+    if (!ledger_dead_ && lateness_ == Nanos(0) && options_.ledger_deadline * 3 > (2 * commit_slow_ + Millis(45)) * 4) return violate("a host fault though the ledger answers in time");
     ending_asked_ = true;
     ends_by_ = std::min(ends_by_, now_);
     for (const std::uint32_t i : living_) clear_view(processes_[i]);

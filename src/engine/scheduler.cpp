@@ -619,8 +619,8 @@ struct Scheduler::Impl {
       if (DROVER_MUTANT(record_twice) && task.state == Task::State::recorded) {
         emit(command::RecordCompleted{record(i), task.id, e.epoch, 1, e.slot, e.incarnation});
       }
-      if (DROVER_MUTANT(accept_late_results) && task.state == Task::State::queued && mode < Mode::gave_up) {
-        queue.remove(i);
+      if (DROVER_MUTANT(accept_late_results) && task.state != Task::State::recorded && mode < Mode::gave_up) {
+        if (task.state == Task::State::queued) queue.remove(i);
         emit(command::RecordCompleted{record(i), task.id, e.epoch, 1, e.slot, e.incarnation});
       }
     }
@@ -1003,6 +1003,7 @@ struct Scheduler::Impl {
   /// Whether an empty slot is to be filled as soon as its back-off allows.
   bool wanted(std::uint32_t living) const {
     if (mode == Mode::running && options.spawn_at_once) return true;
+    if (DROVER_MUTANT(respawn_after_give_up) && mode == Mode::gave_up) return true;
     return living < unrecorded();
   }
 
