@@ -282,14 +282,19 @@ class Recorder {
   Result<> reopen() {
     const std::string path = ledger_.path();
     const LedgerOptions options = ledger_.impl().options;
-    for (Statement* one : {&fence_, &task_, &attempt_, &put_range_, &drop_range_, &drop_open_task_, &incarnation_, &quarantine_, &checkpoint_, &sink_, &beat_, &end_})
-      *one = Statement();
-    ledger_.impl().database.close();
+    close();
     DROVER_TRY(ledger_.impl().database, Database::open(path, DatabaseMode::read_write, options.vfs, 1000));
     DROVER_CHECK(database().execute("PRAGMA synchronous=FULL"));
     DROVER_TRY(fence_, database().prepare("SELECT fence FROM job"));
     DROVER_TRY(end_, database().prepare("UPDATE runs SET consumed_ns=?1, last_beat_boottime_ns=?2, ending=?3, digest=?4, digest_note=?5, digest_tasks=?6 WHERE number=?7"));
     return {};
+  }
+
+  /// The last connection to go copies the WAL into the database, fsync included: on this thread, never on the loop's.
+  void close() {
+    for (Statement* one : {&fence_, &task_, &attempt_, &put_range_, &drop_range_, &drop_open_task_, &incarnation_, &quarantine_, &checkpoint_, &sink_, &beat_, &end_})
+      *one = Statement();
+    database().close();
   }
 
  private:
@@ -487,6 +492,7 @@ struct Core {
   std::optional<TimePoint> committing_since;
   std::optional<Error> failure;
   std::optional<RunEnded> ending;
+  bool ending_tried = false;
   bool ending_recorded = false;
   bool abandoned = false;
   bool exited = false;
@@ -562,6 +568,7 @@ struct Core {
       // After the acknowledgement: nobody waits for this. An error here shows up again in the next commit if it matters.
       if (recorder.database().wal_frames() > kWalFramesMax) (void)recorder.database().checkpoint_wal();
     }
+    recorder.close();
     const std::lock_guard lock(mutex);
     exited = true;
     done.notify_all();
@@ -580,11 +587,13 @@ struct Core {
       }
     }
     const std::lock_guard lock(mutex);
+    ending_tried = true;
     ending_recorded = written.has_value();
     if (!written && !failure) {
       failure = std::move(written).error().with("recording the run's ending");
       failed.store(true, std::memory_order_release);
     }
+    done.notify_all();
   }
 };
 
@@ -660,10 +669,12 @@ class DurableWriter final : public LedgerWriter {
     std::unique_lock lock(core_->mutex);
     if (!core_->ending) core_->ending = ending;
     core_->work.notify_all();
-    const auto exited = [&] { return core_->exited; };
-    if (deadline == kNever) core_->done.wait(lock, exited);
-    else core_->done.wait_until(lock, steady(deadline), exited);
-    if (!core_->exited) return fail(ErrorCode::timed_out, "the ledger's last commit did not return in time", "the disk hangs: what was not acknowledged is repeated by `drover resume`");
+    const auto tried = [&] { return core_->ending_tried || core_->exited; };
+    if (deadline == kNever) core_->done.wait(lock, tried);
+    else core_->done.wait_until(lock, steady(deadline), tried);
+    // The ending is durable; closing the database takes milliseconds, or for ever on a disk that hangs: that costs a second at most.
+    if (tried()) core_->done.wait_until(lock, std::min(std::chrono::steady_clock::now() + std::chrono::seconds(1), steady(deadline)), [&] { return core_->exited; });
+    if (!tried()) return fail(ErrorCode::timed_out, "the ledger's last commit did not return in time", "the disk hangs: what was not acknowledged is repeated by `drover resume`");
     if (core_->ending_recorded) return {};
     if (core_->failure) return std::unexpected(*core_->failure);
     return fail(ErrorCode::closed, "the ledger's writer stopped before the run's ending was recorded");
