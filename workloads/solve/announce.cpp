@@ -66,18 +66,18 @@ void Announcer::finish(const Certificate& c, std::uint64_t iterations) {
   };
   figure("game", display_name(game_.spec()));
   figure("exploitability_chips", c.exploitability,
-         fmt::format("{} chips = {:.3f} mbb/g (NashConv {} chips), by exact best responses", chips(c.exploitability),
+         fmt::format("exploitability {} chips = {:.3f} mbb/g (NashConv {} chips), certified by exact best responses", chips(c.exploitability),
                      c.exploitability_mbb, chips(c.nash_conv)));
   figure("exploitability_mbb_per_game", c.exploitability_mbb);
   figure("nash_conv_chips", c.nash_conv);
   const auto known = known_value(game_.spec());
   figure("value", c.value,
-         known ? fmt::format("{:.6f} chips for player 0; known: {:.6f} ({})", c.value, known->chips, known->source)
-               : fmt::format("{:.6f} chips for player 0", c.value));
+         known ? fmt::format("game value {:.6f} chips for player 0; known: {:.6f} ({})", c.value, known->chips, known->source)
+               : fmt::format("game value {:.6f} chips for player 0", c.value));
   if (known) figure("value_known", known->chips);
   figure("iterations", static_cast<std::int64_t>(iterations),
-         fmt::format("{}{}, {}/s, {} per CPU-second", iterations,
-                     before_ > 0 ? fmt::format(" ({} before this resume)", before_) : std::string(), per_second(played / std::max(seconds, 1e-9)),
+         fmt::format("{} iterations{}, {}/s, {} per CPU-second", iterations,
+                     before_ > 0 ? fmt::format(" ({} of them before this run)", before_) : std::string(), per_second(played / std::max(seconds, 1e-9)),
                      cpu > 0 ? per_second(played / cpu) : std::string("-")));
   figure("iterations_per_second", seconds > 0 ? played / seconds : 0.0);
   figure("iterations_per_cpu_second", cpu > 0 ? played / cpu : 0.0);

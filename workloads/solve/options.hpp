@@ -3,8 +3,12 @@
 
 #include <string>
 
-#include "drover/config.hpp"
+#include "drover/types/time.hpp"
 #include "solve/training.hpp"
+
+namespace drover {
+class Schema;
+}
 
 namespace drover::solve {
 
@@ -19,6 +23,7 @@ struct SolveOptions {
   std::uint64_t growth = 16;
   std::uint64_t discounted = 32;
   std::uint64_t flush = 512;
+  std::uint64_t table_bytes_max = std::uint64_t{2} << 30;
   Nanos checkpoint_every = Seconds(10);
   std::uint32_t ranks = 0, suits = 0, raises = 0, ante = 0, bet = 0, second_bet = 0, dice = 0, sides = 0;  ///< 0: the game's own
 

@@ -136,8 +136,8 @@ Result<void> drive_shared(Job& job, const Game& game, const DriveOptions& option
   };
   const std::int64_t repeated = totals.finished - static_cast<std::int64_t>(played), cut = totals.started - totals.finished;
   figure("iterations_repeated", repeated,
-         repeated == 0 ? "" : fmt::format("{} were played twice: their worker died before it could answer", repeated));
-  figure("iterations_interrupted_max", cut, cut == 0 ? "" : fmt::format("at most {} more were begun by workers that died, and are not counted", cut));
+         repeated == 0 ? "" : fmt::format("{} iterations were played twice: their worker died before it could answer", repeated));
+  figure("iterations_interrupted_max", cut, cut == 0 ? "" : fmt::format("at most {} more iterations were begun by workers that died, and are not counted", cut));
   figure("flushes_interrupted", totals.flushes_cut);
   figure("batches_failed", static_cast<std::int64_t>(failed));
   job.no_digest("mode shared: workers add to one table in no fixed order");

@@ -83,7 +83,9 @@ Result<OpenedStrategy> open_file(const std::string& path, const GameSpec* expect
 }
 
 Result<void> write_all(std::FILE* file, std::string_view text, const std::string& name) {
-  if (std::fwrite(text.data(), 1, text.size(), file) != text.size()) return fail_errno(errno, fmt::format("cannot write '{}'", name));
+  const bool whole = std::fwrite(text.data(), 1, text.size(), file) == text.size();
+  if (!whole && errno == EPIPE) return fail(ErrorCode::closed, fmt::format("the reader of {} went away", name));
+  if (!whole) return fail_errno(errno, fmt::format("cannot write '{}'", name));
   return {};
 }
 
