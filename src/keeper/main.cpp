@@ -452,8 +452,8 @@ int main(int argc, char** argv) {
   keeper.mode = static_cast<KeeperMode>(bare::parse_number(argv[1]));
   prctl(PR_SET_NAME, "drover-keeper");
   prctl(PR_SET_PDEATHSIG, SIGKILL);
-  // The supervisor may have died before that line: getppid() could not tell, it is 0 for the first process of a namespace.
-  if (bare::is_readable(kKeeperSupervisorFd)) return 0;
+  // The supervisor may have died before that line, and getppid() could not tell: it is 0 for the first process of a namespace.
+  // The loop below looks at its pidfd before anything else.
   setsid();
   if (keeper.mode == KeeperMode::subreaper) prctl(PR_SET_CHILD_SUBREAPER, 1);
 

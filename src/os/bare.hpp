@@ -66,11 +66,6 @@ inline int make_boottime_timer(std::int64_t at_ns) {
   return timer;
 }
 
-inline bool is_readable(int fd) {
-  pollfd one{fd, POLLIN, 0};
-  return poll(&one, 1, 0) > 0 && (one.revents & (POLLIN | POLLHUP | POLLERR)) != 0;
-}
-
 /// What a host process may have left us: handlers are gone by exec, but ignored signals and the mask are inherited.
 inline void reset_signals() {
   struct sigaction plain {};

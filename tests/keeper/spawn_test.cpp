@@ -83,6 +83,8 @@ TEST(Spawn, TheHostPidAndThePidfdNameTheProcess) {
   const ssize_t size = ::readlink(("/proc/" + std::to_string(worker->host_pid) + "/exe").c_str(), path, sizeof path);
   EXPECT_EQ(std::string(path, static_cast<size_t>(std::max<ssize_t>(size, 0))), evil_path("ending"));
   EXPECT_TRUE(cpu_time(worker->host_pid));
+  const TimePoint deadline = in(Seconds(5));
+  while (state_of(worker->host_pid).value_or('?') != 'S' && system_clock().now() < deadline) ::sched_yield();  // it has written, and goes to sleep
   EXPECT_EQ(state_of(worker->host_pid).value_or('?'), 'S');
   ASSERT_TRUE(worker->pidfd.send(SIGKILL).value_or(false));
   auto ended = keeper.wait_ended(worker->incarnation);
