@@ -32,11 +32,11 @@ inline double quantile(std::vector<double>& samples, double q) {
   return samples[std::min(samples.size() - 1, static_cast<std::size_t>(q * static_cast<double>(samples.size())))];
 }
 
-/// `1,432,100`, `48.7`, `0.21`: three digits or the whole part.
+/// `1,432,100`, `48.7`, `0.213`, `3`: three digits or the whole part.
 inline std::string shown(double value) {
   char text[64];
   const double size = std::fabs(value);
-  std::snprintf(text, sizeof text, size >= 100 ? "%.0f" : size >= 10 ? "%.1f" : size >= 1 ? "%.2f" : "%.3f", value);
+  std::snprintf(text, sizeof text, size >= 100 || value == std::floor(value) ? "%.0f" : size >= 10 ? "%.1f" : size >= 1 ? "%.2f" : "%.3f", value);
   std::string digits = text;
   if (size >= 1000)
     for (std::size_t at = digits.size(); at > 3 + (digits[0] == '-' ? 1u : 0u);) digits.insert(at -= 3, 1, ',');

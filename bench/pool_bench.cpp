@@ -91,13 +91,21 @@ std::string first_line_of(const char* path, std::string_view key) {
   return "unknown";
 }
 
-std::string load() { return first_line_of("/proc/loadavg", "").substr(0, 14); }
+std::string load() {
+  std::ifstream in("/proc/loadavg");
+  std::string one, five, fifteen;
+  in >> one >> five >> fifteen;
+  return one + "/" + five + "/" + fifteen;
+}
+
+/// `23.5 GiB`, from /proc/meminfo's kilobytes.
+std::string memory() { return fmt::format("{:.1f} GiB", std::strtod(first_line_of("/proc/meminfo", "MemTotal").c_str(), nullptr) / (1 << 20)); }
 
 json machine() {
   utsname names{};
   uname(&names);
   return {{"cpu", first_line_of("/proc/cpuinfo", "model name")}, {"cores", std::thread::hardware_concurrency()},
-          {"memory", first_line_of("/proc/meminfo", "MemTotal")}, {"kernel", names.release}, {"compiler", "g++ " __VERSION__}};
+          {"memory", memory()}, {"kernel", names.release}, {"compiler", "g++ " __VERSION__}};
 }
 
 // ---- participants
@@ -238,9 +246,9 @@ std::string times(const std::optional<Summary>& s) { return s ? fmt::format("**{
 
 std::string head(const Asked& asked, const Rounds& rounds, const std::string& load_before) {
   const json m = machine();
-  std::string text = fmt::format("Machine: {} cores, {}, {}, Linux {}, {}. Load {} before, {} after. {} interleaved rounds; medians [min..max]; 2 workers each.\n",
+  std::string text = fmt::format("Machine: {} cores, {}, {}, Linux {}, {}. Load (1/5/15 min) {} before, {} after. {} interleaved round{}; medians [least..most]; 2 workers each.\n",
                                  m["cores"].get<unsigned>(), m["cpu"].get<std::string>(), m["memory"].get<std::string>(), m["kernel"].get<std::string>(),
-                                 m["compiler"].get<std::string>(), load_before, load(), rounds.count());
+                                 m["compiler"].get<std::string>(), load_before, load(), rounds.count(), rounds.count() == 1 ? "" : "s");
   text += fmt::format("Made by `drover bench {}`. Peers:", asked.bench);
   for (const Participant& who : rounds.participants())
     if (who.word != "drover") text += fmt::format(" {} ({})", who.name, who.installed ? who.version : "not installed");

@@ -284,7 +284,7 @@ void measure_idle(json& row) {
   const PoolStatus status = pool.status();
   std::map<std::string, std::vector<int>> parts = {{"supervisor", {getpid()}}, {"keeper", {status.keeper_pid}}, {"watchdog", {status.watchdog_pid}}, {"workers", {}}};
   for (const WorkerView& worker : status.workers) parts["workers"].push_back(worker.host_pid);
-  std::this_thread::sleep_for(1s);
+  std::this_thread::sleep_for(9s);  // parked: the watchdog's ticks end up to three of them (7.5 s) after the last lease
   const auto count = [&] {
     std::map<std::string, std::uint64_t> sums;
     for (const auto& [part, pids] : parts)
@@ -430,7 +430,7 @@ json endless_task() {
   std::map<int, double> used;
   for (const int pid : worker_pids(pool)) used[pid] = cpu_seconds(pid);
   std::this_thread::sleep_for(1s);
-  row["still_spinning"] = std::ranges::count_if(used, [](const auto& worker) { return cpu_seconds(worker.first) - worker.second > 0.3; });
+  row["still_spinning"] = std::ranges::count_if(used, [](const auto& worker) { return cpu_seconds(worker.first) - worker.second > 0.03; });
   double ms = 0;
   row["next_task"] = next_task(pool, ms);
   return row;

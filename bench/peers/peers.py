@@ -330,7 +330,7 @@ def bench_forever(make, seed):
     seconds = now() - at
     used = {pid: cpu_seconds(pid) for pid in children()}
     time.sleep(1)
-    spinning = sum(1 for pid, before in used.items() if cpu_seconds(pid) - before > 0.3)
+    spinning = sum(1 for pid, before in used.items() if cpu_seconds(pid) - before > 0.03)
     try:
         peer.result(peer.submit(noop, 5), 5)
         after = "ok"
