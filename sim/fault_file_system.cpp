@@ -14,6 +14,11 @@ class FaultFile final : public File {
   Result<void> write_at(std::uint64_t offset, std::span<const std::byte> bytes) override {
     auto turn = fs_.step("write", path_, true);
     if (turn) return below_->write_at(offset, bytes);
+    if (fs_.fault_.flips_a_bit && !bytes.empty()) {
+      std::vector<std::byte> wrong(bytes.begin(), bytes.end());
+      wrong[wrong.size() / 2] ^= std::byte{4};
+      return below_->write_at(offset, wrong);
+    }
     if (fs_.fault_.half_write) (void)below_->write_at(offset, bytes.first(bytes.size() / 2));
     return turn;
   }

@@ -17,6 +17,7 @@ struct Fault {
   int errno_value = 0;                  ///< what it fails with
   std::uint64_t calls = 1;              ///< how many calls in a row; ~0 for good
   bool half_write = false;              ///< a write puts the first half in place before it fails
+  bool flips_a_bit = false;             ///< a write at that call succeeds and puts one wrong bit in place
   bool writes_only = false;             ///< only calls that change something count
   std::function<void()> instead{};      ///< called at the call instead of failing (stop the machine, raise a signal); the call then goes on
 };

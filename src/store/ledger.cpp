@@ -10,6 +10,7 @@
 #include "store/ledger_impl.hpp"
 #include "store/range_set.hpp"
 #include "store/sqlite.hpp"
+#include "store/wal_check.hpp"
 
 namespace drover::store {
 namespace {
@@ -263,6 +264,7 @@ Result<Ledger> Ledger::create(FileSystem& fs, const std::string& path, const Job
     const std::string version = "PRAGMA application_id=" + std::to_string(kApplicationId) + "; PRAGMA user_version=" + std::to_string(kSchemaVersion);
     DROVER_CHECK(database.execute(version.c_str()));
     DROVER_CHECK(transaction.commit());
+    DROVER_CHECK(database.execute("PRAGMA wal_checkpoint(TRUNCATE)"));  // the database stands on its own, even if its log is lost
     DROVER_CHECK(fs.sync_directory(directory));
     DROVER_CHECK(set_durability(database, options.durability));
     return database;
@@ -305,6 +307,8 @@ Result<Ledger> Ledger::open(FileSystem& fs, const std::string& path, const Ledge
   DROVER_TRY(const std::string verdict, named(database.text_of("PRAGMA quick_check(1)"), path));
   if (verdict != "ok") return corrupt(path, verdict);
   DROVER_TRY(impl->header, named(read_header(database, path, impl->options), path));
+  // Before anything is written over it. Under `process` a power loss may tear more than the last commit, which is what it promises.
+  if (impl->options.durability == Durability::power) DROVER_CHECK(named(check_wal(fs, path + "-wal"), path));
   DROVER_TRY(const std::string mode, named(database.text_of("PRAGMA journal_mode=WAL"), path));
   if (mode != "wal") return fail(ErrorCode::unavailable, "ledger '" + path + "': this file system gives no shared mapping for the write-ahead log");
   DROVER_CHECK(named(set_durability(database, impl->options.durability), path));

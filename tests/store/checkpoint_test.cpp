@@ -166,6 +166,24 @@ TEST_P(EachFileSystem, AFailedFsyncIsNeverBelievedLater) {
   EXPECT_OK(verify_checkpoint(memory, "/job/checkpoints", *row));
 }
 
+TEST_P(EachFileSystem, BytesThatTheDiskChangedOnTheirWayNeverBecomeACheckpoint) {
+  std::size_t caught = 0;
+  for (std::uint64_t k = 1;; ++k) {
+    sim::MemoryFileSystem memory({.has_unnamed = GetParam()});
+    sim::FaultFileSystem fs(memory);
+    ASSERT_OK(fs.make_directory("/c", 0755));
+    fs.arm({.at_call = k, .errno_value = EIO, .flips_a_bit = true, .writes_only = true});
+    const auto bytes = pattern(3000, 1);
+    const auto row = commit_checkpoint(fs, "/c", bytes, {.number = 1});
+    const bool hit = fs.hit();
+    fs.arm({});
+    if (row) EXPECT_OK(verify_checkpoint(fs, "/c", *row));
+    else if (row.error().code() == ErrorCode::corrupt) ++caught;
+    if (!hit) break;
+  }
+  EXPECT_EQ(caught, 1u);  // the one write of bytes among the calls
+}
+
 TEST(Checkpoint, AWriterThatGivesUpLeavesNothing) {
   sim::MemoryFileSystem memory;
   ASSERT_OK(memory.make_directories("/c"));

@@ -347,6 +347,60 @@ TEST_P(EachGrain, ATruncatedLedgerIsRefused) {
   }
 }
 
+TEST_P(EachGrain, ARottenWriteAheadLogNeverLosesAnAcknowledgedCommitInSilence) {
+  const std::uint64_t seed = seed_of("RottenWal");
+  Random random(seed);
+  TempDir dir;
+  FileSystem& fs = posix_file_system();
+  Job job(dir.path());
+  ASSERT_OK(job.start({.grain = GetParam()}));
+  constexpr std::uint64_t kCommits = 12, kEach = 5;
+  for (std::uint64_t commit = 0; commit < kCommits; ++commit) {
+    for (std::uint64_t i = 0; i < kEach; ++i) job.complete(commit * kEach + i);
+    ASSERT_TRUE(job.settle());
+  }
+  // The run is still on and idle: what lies on the disk now is what a kill -9 leaves.
+  const std::string database = *fs.read_file(job.ledger_path()), wal = *fs.read_file(job.ledger_path() + "-wal");
+  ASSERT_GT(wal.size(), 32u + kCommits * 4096);
+  const std::string copy = dir / "copy.db";
+  const auto recorded_of = [&](const std::string& log) -> Result<std::vector<RecordedRange>> {
+    for (const char* suffix : {"", "-wal", "-shm"}) (void)fs.unlink(copy + suffix);
+    std::ofstream(copy, std::ios::binary) << database;
+    std::ofstream(copy + "-wal", std::ios::binary) << log;
+    DROVER_TRY(Ledger ledger, Ledger::open(fs, copy, {}));
+    return ledger.recorded();
+  };
+  const std::vector<RecordedRange> all = {{TaskId(0), TaskId(kCommits * kEach - 1)}}, but_last = {{TaskId(0), TaskId((kCommits - 1) * kEach - 1)}};
+  const auto whole = recorded_of(wal);
+  ASSERT_OK(whole);
+  ASSERT_EQ(*whole, all);
+  int refused = 0, harmless = 0, torn_end = 0;
+  for (int round = 0; round < scaled(80, 10'000); ++round) {
+    std::string bad = wal;
+    const std::uint64_t bit = random.below(bad.size() * 8);
+    bad[bit / 8] = static_cast<char>(bad[bit / 8] ^ (1 << (bit % 8)));
+    const auto seen = recorded_of(bad);
+    if (!seen) {
+      ++refused;
+      EXPECT_EQ(seen.error().code(), ErrorCode::corrupt) << seen.error().what();
+    } else if (*seen == all) {
+      ++harmless;
+    } else {
+      ++torn_end;
+      ASSERT_EQ(*seen, but_last) << "bit " << bit << " of " << wal.size() * 8 << ", seed " << seed << ": acknowledged commits are gone without a word";
+    }
+  }
+  // A log that is cut is a torn end: what is in front of the cut counts, and nobody complains.
+  for (std::size_t cut = 0; cut < wal.size(); cut += 1 + random.below(scaled<std::uint64_t>(9000, 300))) {
+    const auto seen = recorded_of(wal.substr(0, cut));
+    ASSERT_OK(seen);
+    EXPECT_TRUE(seen->empty() || (seen->size() == 1 && (*seen)[0].first == TaskId(0) && ((*seen)[0].last.value + 1) % kEach == 0)) << "half a commit";
+  }
+  std::printf("%d refused, %d without effect, %d in the last commit\n", refused, harmless, torn_end);
+  EXPECT_GT(refused, 0);
+  ASSERT_OK(job.finish());
+}
+
 TEST(LedgerWriter, AQueueThatIsFullSaysSoAndKeepsTheBatch) {
   TempDir dir;
   Job job(dir.path());
