@@ -5,6 +5,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <linux/futex.h>
+#include <poll.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -177,9 +178,10 @@ void print_map(char (&text)[48], unsigned id) {
   line.copy(text, line.size());
 }
 
+/// Of a dead process; nothing happens unless it is our child.
 void reap_child(const PidFd& child) {
   siginfo_t info{};
-  while (::syscall(SYS_waitid, P_PIDFD, child.fd(), &info, WEXITED | __WALL, nullptr) != 0 && errno == EINTR) {
+  while (::syscall(SYS_waitid, P_PIDFD, child.fd(), &info, WEXITED | WNOHANG | __WALL, nullptr) != 0 && errno == EINTR) {
   }
 }
 
@@ -215,12 +217,16 @@ Result<PidFd> clone_here(int (*body)(void*), Launch* launch) {
   return PidFd(UniqueFd(pidfd));
 }
 
-/// Waits until `phase` is not 0; false when the deadline came or the anchor died first.
+/// Waits until `phase` is not 0; false when the deadline came or the anchor died first. The anchor's one call into libc
+/// (clone) reports through errno, and its errno is this thread's: nothing here may set it, hence raw.
 bool wait_phase(Launch* launch, const PidFd& anchor, TimePoint deadline) {
   while (launch->phase.load(std::memory_order_acquire) == 0) {
-    if (system_clock().now() >= deadline || anchor.is_dead()) return launch->phase.load(std::memory_order_acquire) != 0;
+    pollfd death{anchor.fd(), POLLIN, 0};
+    const timespec look{};
+    const bool dead = raw(SYS_ppoll, address(&death), 1, address(&look)) > 0;
+    if (dead || system_clock().now() >= deadline) return launch->phase.load(std::memory_order_acquire) != 0;
     const timespec at_most{.tv_sec = 0, .tv_nsec = 50'000'000};  // an anchor that is killed rings nobody
-    ::syscall(SYS_futex, &launch->phase, FUTEX_WAIT, 0, &at_most, nullptr, 0);
+    raw(SYS_futex, address(&launch->phase), FUTEX_WAIT, 0, address(&at_most));
   }
   return true;
 }
@@ -235,6 +241,7 @@ bool HelperProcess::reap(TimePoint deadline) {
   if (launch_ == nullptr) return true;
   if (!helper_.wait_dead(deadline) || !anchor_.wait_dead(deadline)) return false;
   reap_child(anchor_);
+  reap_child(helper_);  // ours by adoption if the anchor died first and this process is a subreaper, or PID 1 of a container
   free_launch(std::exchange(launch_, nullptr));
   return true;
 }

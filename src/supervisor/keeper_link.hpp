@@ -85,7 +85,8 @@ struct OrphansSwept {
 struct GaveUp {
   enum class Why : std::uint8_t { deadline, sweep_did_not_converge, broken_request } why{};
 };
-/// It hung up: dead, and with it (pid namespace) every process it started. No message follows.
+/// It hung up: dead or dying, and with it (PID namespace) every process it started; wait_gone() proves that they are gone.
+/// No message follows.
 struct Gone {};
 }  // namespace keeper
 

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <random>
+#include <thread>
 
 #include "os/helper_image.hpp"
 #include "os/helper_process.hpp"
@@ -56,7 +57,7 @@ Round kill_supervisor(const UniqueFd& tree, std::optional<Nanos> delay, bool wit
   pipe.write_end.reset();
   if (delay) {
     const timespec span{.tv_sec = 0, .tv_nsec = delay->count()};
-    ::clock_nanosleep(CLOCK_MONOTONIC, 0, &span, nullptr);
+    ::clock_nanosleep(CLOCK_MONOTONIC, 0, &span, nullptr);  // sleep: the instant of the kill is what is varied
   } else {
     round.everybody_stood = pipe.wait_bytes(kFamily, in(Seconds(10)));
   }
@@ -182,6 +183,30 @@ TEST(Containment, EverybodyDiesWithTheKeeper) {
   std::printf("keeper SIGKILL to all gone: %.1f ms\n", millis_since(killed));
   EXPECT_TRUE(keeper.wait<keeper::Gone>(in(Seconds(5))));
   EXPECT_TRUE(keeper->wait_gone(in(Seconds(5))));
+}
+
+// The supervisor's process lives on, its loop does not: a run without its loop is over.
+TEST(Containment, EverybodyDiesWithTheThreadThatStartedTheKeeper) {
+  become_subreaper();
+  const UniqueFd tree = evil("tree");
+  Pipe pipe;
+  std::optional<TestKeeper> keeper;
+  std::thread loop([&] {
+    keeper.emplace();
+    ASSERT_TRUE(keeper->spawn({.executable = tree.get(), .argv = {"tree"}, .fds = {pipe.write_end.get()}}));
+    ASSERT_TRUE(pipe.wait_bytes(kFamily, in(Seconds(10))));
+  });
+  loop.join();
+  EXPECT_TRUE(pipe.wait_end(in(Seconds(5))));
+  EXPECT_TRUE((*keeper)->wait_gone(in(Seconds(5))));
+  EXPECT_EQ(::waitpid(-1, nullptr, WNOHANG | __WALL), -1) << "an adopted helper was left unreaped";
+}
+
+// What an embedding host opens and locks must be its own to close: the anchor beside it holds copies of nothing.
+TEST(Containment, TheAnchorHoldsNoDescriptorOfTheHost) {
+  Pipe pipe;
+  TestKeeper keeper;
+  EXPECT_TRUE(pipe.wait_end(in(Seconds(5)))) << "somebody else holds the write end";
 }
 
 TEST(Containment, DroppingTheLinkEndsEverything) {

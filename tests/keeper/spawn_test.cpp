@@ -104,9 +104,14 @@ TEST(Spawn, AWorkerIsBornWithItsOwnDescriptorsCleanSignalsAndItsLimits) {
   ::sigaddset(&blocked, SIGUSR1);
   ::sigprocmask(SIG_BLOCK, &blocked, &before);
   const UniqueFd leaked(::open("/dev/null", O_RDONLY));  // not close-on-exec, on purpose
+  rlimit core_before{};
+  ::getrlimit(RLIMIT_CORE, &core_before);
+  const rlimit core_files_please{core_before.rlim_max > 0 ? core_before.rlim_max : 4096, core_before.rlim_max > 0 ? core_before.rlim_max : 4096};
+  ::setrlimit(RLIMIT_CORE, &core_files_please);
   TestKeeper keeper;
   ::sigprocmask(SIG_SETMASK, &before, nullptr);
   ::signal(SIGPIPE, SIG_DFL);
+  ::setrlimit(RLIMIT_CORE, &core_before);
 
   const UniqueFd ending = evil("ending");
   Pipe output;
