@@ -873,6 +873,8 @@ class World {
     if (p == nullptr) return;
     if (!p->killed_by_us) return violate("a slot is retired without a SIGKILL");
     p->retired = true;
+    // Which of its leases had begun is not known: the head is presumed to have, the others count as waiting again.
+    for (const Lease& lease : p->view) tasks_[lease.task.value].claimed_now = false;
     clear_view(*p);
     p->stage = Process::Stage::gone;
     p->next = p->doom = p->hint = p->confess = kNever;
