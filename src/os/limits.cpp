@@ -107,7 +107,10 @@ std::string own_name(std::string_view label) {
   const std::uint64_t start = start_time_ticks(::getpid()).value_or(0);
   static std::atomic<unsigned> count{0};
   const unsigned number = count.fetch_add(1);  // a second tree of the same process
-  return fmt::format("{}{}{}.{}.{}.{}", kPrefix, label, number > 0 ? fmt::format("-{}", number) : "", pid_namespace_inode(), ::getpid(), start);
+  std::string plain(label.substr(0, 40));
+  for (char& letter : plain)
+    if ((letter < 'a' || letter > 'z') && (letter < '0' || letter > '9')) letter = '-';
+  return fmt::format("{}{}{}.{}.{}.{}", kPrefix, plain, number > 0 ? fmt::format("-{}", number) : "", pid_namespace_inode(), ::getpid(), start);
 }
 
 bool maker_is_dead(std::string_view name) {

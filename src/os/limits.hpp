@@ -69,7 +69,8 @@ class CgroupTree {
   /// of drover jobs whose supervisor is dead (PID namespace, pid and start time are in the name; their processes are
   /// SIGKILLed). Where the own cgroup cannot hold children with controllers (v2 forbids it while a process is inside), the
   /// nearest parent that can is used, but only past levels that set no limit of their own: a limit somebody put around us is
-  /// never escaped. Never fails for want of permission: layers() then says what is left. `label` is for people, [a-z0-9-].
+  /// never escaped. Never fails for want of permission: layers() then says what is left. `label` is for people; what is not
+  /// [a-z0-9] in it becomes '-'.
   static Result<CgroupTree> create(std::string_view label);
   CgroupTree(CgroupTree&&) noexcept = default;
   CgroupTree& operator=(CgroupTree&& other) noexcept;

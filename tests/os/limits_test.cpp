@@ -135,6 +135,15 @@ TEST(Limits, LeftoversOfADeadJobAreSweptAndALivingJobIsNot) {
   EXPECT_TRUE(remove_soon(*living_leaf));
 }
 
+TEST(Limits, AnyLabelMakesAName) {
+  auto tree = CgroupTree::create("Über/../x y");
+  ASSERT_TRUE(tree);
+  auto leaf = tree->make_leaf("one", {});
+  ASSERT_TRUE(leaf);
+  if (!leaf->valid()) GTEST_SKIP() << "no cgroup is writable here";
+  EXPECT_FALSE(cgroups_named("drover.--ber----x-y").empty());
+}
+
 TEST(Limits, WithoutPermissionItSaysWhatIsLeftAndGoesOn) {
   const pid_t child = ::fork();
   if (child == 0) {
