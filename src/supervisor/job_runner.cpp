@@ -58,12 +58,15 @@ std::string code_id() {
 /// Answers tasks that an earlier run has recorded, from a read-only connection of the client thread.
 class LedgerAnswers final : public Recorded {
  public:
-  LedgerAnswers(store::Ledger reader, std::vector<store::RecordedRange> recorded, Grain grain)
-      : reader_(std::move(reader)), recorded_(std::move(recorded)), grain_(grain) {}
+  LedgerAnswers(store::Ledger reader, const store::Recovery& recovery, Grain grain, std::function<Result<void>(const store::TaskFailed&)> record)
+      : reader_(std::move(reader)), recorded_(recovery.recorded), grain_(grain), record_(std::move(record)) {
+    for (const auto& open : recovery.open)
+      if (open.effect_unknown) effect_unknown_.emplace(open.task, open.highest);
+  }
 
   Result<std::optional<detail::Delivery>> answer(TaskId task, std::uint64_t spec_hash) override {
     const auto it = std::upper_bound(recorded_.begin(), recorded_.end(), task, [](TaskId t, const store::RecordedRange& r) { return t < r.first; });
-    if (it == recorded_.begin() || std::prev(it)->last < task) return std::nullopt;
+    if (it == recorded_.begin() || std::prev(it)->last < task) return unknown_effect(task, spec_hash);
     DROVER_TRY(const std::optional<store::TaskRow> row, reader_.task(task));
     if (!row) return fail(ErrorCode::corrupt, "task " + std::to_string(task.value) + " is recorded and has no row");
     if (grain_ == Grain::rows && row->spec_hash != 0 && row->spec_hash != spec_hash)
@@ -91,15 +94,57 @@ class LedgerAnswers final : public Recorded {
     ++answered_;
     return d;
   }
+  bool any() const { return !recorded_.empty() || !effect_unknown_.empty(); }
   std::uint64_t answered() const { return answered_; }
   std::uint64_t failed() const { return failed_; }
 
  private:
+  /// An effectful attempt was begun, and its supervisor died before its end was known: it is never begun again.
+  Result<std::optional<detail::Delivery>> unknown_effect(TaskId task, std::uint64_t spec_hash) {
+    const auto it = effect_unknown_.find(task);
+    if (it == effect_unknown_.end()) return std::nullopt;
+    const Outcome outcome = outcome::UnknownEffect{LossCause::supervisor};
+    DROVER_CHECK(record_(store::TaskFailed{.task = task, .spec_hash = spec_hash, .epoch = it->second, .outcome = outcome}));
+    detail::Delivery d;
+    d.replayed = true;
+    d.outcome = std::make_unique<Outcome>(outcome);
+    ++failed_;
+    ++answered_;
+    return d;
+  }
+
   store::Ledger reader_;
   std::vector<store::RecordedRange> recorded_;
+  std::map<TaskId, Epoch> effect_unknown_;
   Grain grain_;
+  std::function<Result<void>(const store::TaskFailed&)> record_;
   std::uint64_t answered_ = 0, failed_ = 0;
 };
+
+/// Has the loop thread fill and append a batch, and waits until it is committed.
+template <class Fill>
+Result<void> append(detail::PoolImpl& pool, const Fill& fill) {
+  auto answer = std::make_shared<std::promise<Result<void>>>();
+  auto future = answer->get_future();
+  // `fill` is used while this thread waits below, or not at all.
+  auto live = std::make_shared<std::atomic<bool>>(true);
+  auto lock = std::make_shared<std::mutex>();
+  const bool posted = pool.call([&fill, answer, live, lock](Supervisor& s) {
+    const std::lock_guard guard(*lock);
+    if (live->load()) s.append(fill, [answer](Result<void> r) { answer->set_value(std::move(r)); });
+  });
+  if (!posted) return fail(ErrorCode::closed, "recording: the run has ended: " + pool.closed_reason());
+  if (future.wait_for(kLedgerAnswer) == std::future_status::ready) {
+    try {
+      return future.get();
+    } catch (const std::future_error&) {  // the loop ended before it came to it
+      return fail(ErrorCode::closed, "recording: the run has ended: " + pool.closed_reason());
+    }
+  }
+  const std::lock_guard guard(*lock);
+  live->store(false);
+  return fail(ErrorCode::timed_out, "recording: the ledger did not answer within 40 s");
+}
 
 class RunningJob final : public Job {
  public:
@@ -128,7 +173,7 @@ class RunningJob final : public Job {
     for (store::CheckpointRow& surplus : store::surplus_checkpoints(rows_, options_.checkpoints_kept)) {
       store::CheckpointRow deleted = surplus;
       deleted.state = store::CheckpointState::deleted;
-      DROVER_CHECK(append([&](store::RecordBatch& batch, const std::function<RecordNumber()>& next) { batch.add(next(), deleted); }));
+      DROVER_CHECK(append(*pool_.impl(), [&](store::RecordBatch& batch, const std::function<RecordNumber()>& next) { batch.add(next(), deleted); }));
       (void)store::remove_checkpoint(fs_, checkpoints_, surplus);  // what stays is litter, swept by the next resume
       std::erase_if(rows_, [&](const store::CheckpointRow& r) { return r.number == surplus.number; });
     }
@@ -154,7 +199,10 @@ class RunningJob final : public Job {
     auto answer = std::make_shared<std::promise<Nanos>>();
     auto future = answer->get_future();
     if (!pool_.impl()->call([answer](Supervisor& s) { answer->set_value(s.worker_cpu()); })) return last_cpu_;
-    if (future.wait_for(Seconds(5)) == std::future_status::ready) last_cpu_ = future.get();
+    try {
+      if (future.wait_for(Seconds(5)) == std::future_status::ready) last_cpu_ = future.get();
+    } catch (const std::future_error&) {  // the loop has ended: the last figure stands
+    }
     return last_cpu_;
   }
 
@@ -210,7 +258,7 @@ class RunningJob final : public Job {
   /// Completions up to `upto`, the sink's confirmation and a checkpoint's row, in one transaction.
   Result<void> record(const std::optional<store::CheckpointRow>& checkpoint, TaskId upto) {
     if (!checkpoint && upto <= confirmed_) return {};
-    DROVER_CHECK(append([&](store::RecordBatch& batch, const std::function<RecordNumber()>& next) {
+    DROVER_CHECK(append(*pool_.impl(), [&](store::RecordBatch& batch, const std::function<RecordNumber()>& next) {
       for (TaskId t = std::max(recorded_upto_, confirmed_); t < upto; t = t.next())
         batch.add(next(), store::TaskCompleted{.task = t, .epoch = Epoch(1)});
       batch.add(store::SinkConfirmed{upto});
@@ -219,24 +267,6 @@ class RunningJob final : public Job {
     confirmed_ = upto;
     recorded_upto_ = std::max(recorded_upto_, upto);
     return {};
-  }
-
-  template <class Fill>
-  Result<void> append(const Fill& fill) {
-    auto answer = std::make_shared<std::promise<Result<void>>>();
-    auto future = answer->get_future();
-    // `fill` is used while this thread waits below, or not at all.
-    auto live = std::make_shared<std::atomic<bool>>(true);
-    auto lock = std::make_shared<std::mutex>();
-    const bool posted = pool_.impl()->call([&fill, answer, live, lock](Supervisor& s) {
-      const std::lock_guard guard(*lock);
-      if (live->load()) s.append(fill, [answer](Result<void> r) { answer->set_value(std::move(r)); });
-    });
-    if (!posted) return fail(ErrorCode::closed, "recording: the run has ended: " + pool_.impl()->closed_reason());
-    if (future.wait_for(kLedgerAnswer) == std::future_status::ready) return future.get();
-    const std::lock_guard guard(*lock);
-    live->store(false);
-    return fail(ErrorCode::timed_out, "recording: the ledger did not answer within 40 s");
   }
 
   const JobRunOptions& options_;
@@ -354,9 +384,11 @@ Result<JobReport> run_job(JobPlan& plan, const JobRunOptions& options) {
   (void)store::register_job(fs, registry, {.job_path = path, .workload = options.workload, .holder = self});
   DROVER_TRY(StartedPool started, start_pool(std::move(traits.pool), std::move(job_store), deadline));
   const std::shared_ptr<detail::PoolImpl> impl = started.pool;
-  LedgerAnswers answers(std::move(reader), recovery.recorded, grain);
+  LedgerAnswers answers(std::move(reader), recovery, grain, [&](const store::TaskFailed& failed) {
+    return append(*impl, [&](store::RecordBatch& batch, const std::function<RecordNumber()>& next) { batch.add(next(), failed); });
+  });
   impl->hash_specs = grain == Grain::rows;
-  if (!recovery.recorded.empty()) impl->recorded = &answers;
+  if (answers.any()) impl->recorded = &answers;
   for (const auto& open : recovery.open)
     (void)impl->call([open](Supervisor& s) { s.set_epoch(open.task, open.highest); });
 

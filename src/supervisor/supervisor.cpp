@@ -310,6 +310,7 @@ void Supervisor::on_ended(const keeper::Ended& m, TimePoint now) {
   event_line(now, "worker_ended", how, m.slot, m.incarnation);
   if (job_ && job_->writer)
     batch_.add(store::IncarnationEvent{m.slot, m.incarnation, store::IncarnationEventKind::ended, link->host_pid, now, how});
+  for (const WorkerLink::Held& held : link->held) close_opening(*link, held, now);
   ++slot_deaths_[m.slot.value];
   slot_died_at_[m.slot.value] = now;
   if (!link->start_error.empty())
@@ -329,6 +330,7 @@ void Supervisor::keeper_lost(TimePoint now, std::string_view why) {
   for (auto& slot : links_) {
     for (auto& link : slot) {
       while (read_ring(*link)) {}
+      for (const WorkerLink::Held& held : link->held) close_opening(*link, held, now);
       if (death_watch_ && link->watched) death_watch_->remove((std::uint64_t{link->slot().value} << 32) | link->incarnation().value);
       if (link->polled) (void)poller_->remove(link->supervisor_bell().fd());
       (void)link->cgroup.kill();
@@ -392,6 +394,7 @@ void Supervisor::check_ledger(TimePoint now) {
       }
     }
     const RecordNumber on_disk = job_->writer->committed();
+    give_held(on_disk);
     while (!marks_.empty() && marks_.front().ledger <= on_disk) {
       committed_upto_ = marks_.front().scheduler;
       marks_.pop_front();
@@ -492,7 +495,8 @@ void Supervisor::carry_out(engine::Command& command, TimePoint now) {
                  },
                  [&](Revoke& c) {
                    WorkerLink* link = find(c.slot, c.incarnation);
-                   events_.push_back(engine::event::Revoked{c.slot, c.incarnation, c.task, c.epoch, link != nullptr && link->revoke(c.task, c.epoch)});
+                   const bool back = link != nullptr && (take_back_held(*link, c.task, c.epoch) || link->revoke(c.task, c.epoch));
+                   events_.push_back(engine::event::Revoked{c.slot, c.incarnation, c.task, c.epoch, back});
                  },
                  [&](Spawn& c) { spawn(c, now); },
                  [&](AskStop& c) {
@@ -542,8 +546,49 @@ void Supervisor::lease(const engine::command::Lease& c, TimePoint now) {
   e->slot = c.slot;
   e->incarnation = c.incarnation;
   e->leased_at = now;
-  if (link == nullptr || !link->lease(c.task, c.epoch, e->broadcast, e->function, e->payload))
+  if (link == nullptr) {
     events_.push_back(engine::event::Revoked{c.slot, c.incarnation, c.task, c.epoch, true});
+    return;
+  }
+  const bool opens = job_ && job_->writer && e->effect == EffectClass::effectful;
+  if (!opens && link->held.empty()) return give(*link, *e);
+  // At most once, over a death of the supervisor too: the ledger must know that the attempt may begin before it can.
+  WorkerLink::Held held{c.task, c.epoch, {}};
+  if (opens) {
+    held.after = ledger_number_ = ledger_number_.next();
+    batch_.add(held.after, store::AttemptOpened{c.task, e->spec_hash, 1, c.epoch, {c.slot, c.incarnation, link->host_pid, now, {}}});
+  }
+  link->held.push_back(held);
+}
+
+void Supervisor::give(WorkerLink& link, const TaskEntry& e) {
+  if (!link.lease(e.id, e.epoch, e.broadcast, e.function, e.payload))
+    events_.push_back(engine::event::Revoked{link.slot(), link.incarnation(), e.id, e.epoch, true});
+}
+
+void Supervisor::give_held(RecordNumber on_disk) {
+  for (auto& slot : links_) {
+    for (auto& link : slot) {
+      while (!link->held.empty() && link->held.front().after <= on_disk) {
+        if (const TaskEntry* e = entries_.find(link->held.front().task); e != nullptr && e->epoch == link->held.front().epoch) give(*link, *e);
+        link->held.pop_front();
+      }
+      link->publish();
+    }
+  }
+}
+
+bool Supervisor::take_back_held(WorkerLink& link, TaskId task, Epoch epoch) {
+  const auto it = std::find_if(link.held.begin(), link.held.end(), [&](const WorkerLink::Held& h) { return h.task == task && h.epoch == epoch; });
+  if (it == link.held.end()) return false;
+  close_opening(link, *it, clock_.now());
+  link.held.erase(it);
+  return true;
+}
+
+void Supervisor::close_opening(const WorkerLink& link, const WorkerLink::Held& held, TimePoint now) {
+  if (held.after.value == 0) return;
+  batch_.add(store::AttemptEnded{held.task, 1, held.epoch, {link.slot(), link.incarnation(), link.host_pid, {}, now}, outcome::Lost{LossCause::unstarted}, true, {}});
 }
 
 void Supervisor::record_completed(const engine::command::RecordCompleted& c, TimePoint now) {

@@ -99,6 +99,10 @@ class Supervisor {
   void step(TimePoint now);
   void carry_out(engine::Command& command, TimePoint now);
   void lease(const engine::command::Lease& c, TimePoint now);
+  void give(WorkerLink& link, const TaskEntry& entry);
+  bool take_back_held(WorkerLink& link, TaskId task, Epoch epoch);
+  void give_held(RecordNumber on_disk);
+  void close_opening(const WorkerLink& link, const WorkerLink::Held& held, TimePoint now);
   void record_completed(const engine::command::RecordCompleted& c, TimePoint now);
   void record_outcome(engine::command::RecordOutcome& c, TimePoint now);
   static BytesView result_bytes(const TaskEntry& entry);

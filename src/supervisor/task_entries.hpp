@@ -1,8 +1,9 @@
 #pragma once
 /// What the supervisor keeps of every open task besides the scheduler's view: where its input is, whom the answer goes to, and
-/// the answer itself until it is recorded and delivered. Slab plus open addressing; no allocation per task once warm.
+/// the answer itself until it is recorded and delivered. Slab plus chained buckets; no allocation per task once warm.
 
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <vector>
 
@@ -43,74 +44,69 @@ struct TaskEntry {
 
 class TaskEntries {
  public:
-  TaskEntries() : index_(64, kFree), mask_(63) {}
+  TaskEntries() : buckets_(64, kNone) {}
 
+  /// The id must not be open.
   TaskEntry& insert(TaskId id) {
-    if ((size_ + 1) * 2 > index_.size()) grow();
-    std::uint32_t at;
-    if (!free_.empty()) {
-      at = free_.back();
-      free_.pop_back();
-    } else {
+    if (size_ == buckets_.size()) grow();
+    std::uint32_t at = free_;
+    if (at == kNone) {
       at = static_cast<std::uint32_t>(slab_.size());
-      slab_.emplace_back(std::make_unique<TaskEntry>());
+      slab_.emplace_back();
+    } else {
+      free_ = slab_[at].next;
     }
-    slab_[at]->id = id;
-    place(id, at);
+    slab_[at].entry.id = id;
+    link(at);
     ++size_;
-    return *slab_[at];
+    return slab_[at].entry;
   }
   TaskEntry* find(TaskId id) {
-    for (std::size_t i = id.value & mask_;; i = (i + 1) & mask_) {
-      if (index_[i] == kFree) return nullptr;
-      if (slab_[index_[i]]->id == id) return slab_[index_[i]].get();
-    }
+    std::uint32_t at = buckets_[bucket_of(id)];
+    while (at != kNone && slab_[at].entry.id != id) at = slab_[at].next;
+    return at == kNone ? nullptr : &slab_[at].entry;
   }
   void erase(TaskId id) {
-    std::size_t i = id.value & mask_;
-    while (slab_[index_[i]]->id != id) i = (i + 1) & mask_;
-    const std::uint32_t at = index_[i];
-    // Backward-shift deletion keeps every probe sequence unbroken (Knuth, TAOCP vol. 3, 6.4 algorithm R).
-    for (std::size_t j = (i + 1) & mask_; index_[j] != kFree; j = (j + 1) & mask_) {
-      const std::size_t home = slab_[index_[j]]->id.value & mask_;
-      if (((j - home) & mask_) >= ((j - i) & mask_)) {
-        index_[i] = index_[j];
-        i = j;
-      }
-    }
-    index_[i] = kFree;
-    *slab_[at] = TaskEntry{};
-    free_.push_back(at);
+    std::uint32_t* link = &buckets_[bucket_of(id)];
+    while (slab_[*link].entry.id != id) link = &slab_[*link].next;
+    const std::uint32_t at = *link;
+    *link = slab_[at].next;
+    slab_[at].entry = TaskEntry{};
+    slab_[at].next = free_;
+    free_ = at;
     --size_;
   }
   std::size_t size() const { return size_; }
   template <class F>
   void for_each(F f) {
-    for (const std::uint32_t at : index_)
-      if (at != kFree) f(*slab_[at]);
+    for (const std::uint32_t first : buckets_)
+      for (std::uint32_t at = first; at != kNone; at = slab_[at].next) f(slab_[at].entry);
   }
 
  private:
-  static constexpr std::uint32_t kFree = ~std::uint32_t{0};
-  void place(TaskId id, std::uint32_t at) {
-    std::size_t i = id.value & mask_;
-    while (index_[i] != kFree) {
-      DROVER_ASSERT(slab_[index_[i]]->id != id);
-      i = (i + 1) & mask_;
-    }
-    index_[i] = at;
+  static constexpr std::uint32_t kNone = ~std::uint32_t{0};
+  struct Node {
+    TaskEntry entry;
+    std::uint32_t next = kNone;  ///< in its bucket, or in the free list
+  };
+  /// Open ids are nearly dense: they fill the buckets in order, one each.
+  std::size_t bucket_of(TaskId id) const { return id.value & (buckets_.size() - 1); }
+  void link(std::uint32_t at) {
+    std::uint32_t& first = buckets_[bucket_of(slab_[at].entry.id)];
+    slab_[at].next = first;
+    first = at;
   }
   void grow() {
-    const std::vector<std::uint32_t> old = std::move(index_);
-    index_.assign(old.size() * 2, kFree);
-    mask_ = index_.size() - 1;
-    for (const std::uint32_t at : old)
-      if (at != kFree) place(slab_[at]->id, at);
+    std::vector<std::uint32_t> open;
+    open.reserve(size_);
+    for (std::uint32_t at : buckets_)
+      for (; at != kNone; at = slab_[at].next) open.push_back(at);
+    buckets_.assign(buckets_.size() * 2, kNone);
+    for (const std::uint32_t at : open) link(at);
   }
-  std::vector<std::uint32_t> index_;
-  std::size_t mask_;
-  std::vector<std::unique_ptr<TaskEntry>> slab_;
-  std::vector<std::uint32_t> free_;
+  std::deque<Node> slab_;  ///< entries never move
+  std::vector<std::uint32_t> buckets_;
+  std::uint32_t free_ = kNone;
   std::size_t size_ = 0;
 };
 

@@ -5,6 +5,7 @@
 
 #include <array>
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <optional>
 #include <string>
@@ -82,6 +83,14 @@ class WorkerLink {
   bool watched = false;         ///< its death word is in the death watch
   bool broken = false;          ///< it lied on its ring: not read any more
   std::string start_error;      ///< why it could not start, in its own words
+  /// Leases that wait until the ledger has the opening of an effectful attempt; later ones wait behind it, so that the worker
+  /// gets its tasks in the scheduler's order.
+  struct Held {
+    TaskId task;
+    Epoch epoch;
+    RecordNumber after;         ///< in the ledger's numbering; 0 = only waits for those before it
+  };
+  std::deque<Held> held;
   std::uint64_t rss_bytes = 0;  ///< as last sampled
   Nanos cpu{};                  ///< as last sampled
 
