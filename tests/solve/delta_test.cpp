@@ -110,6 +110,7 @@ TEST(Delta, NamedLiesAreRefused) {
            payload({0x00, 0x01, 0x80}),                    // a varint cut off
            payload({0x00, 0x01, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x01}),  // a value beyond the limit
            payload({0x00, 0x01, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x7F}),  // a varint of 70 bits
+           payload({0x00, 0x01, 0x82, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x02}),  // the same, that would wrap to 2
        }) {
     const auto applied = apply_delta(bytes, kHeader, sums);
     ASSERT_FALSE(applied);
@@ -126,6 +127,11 @@ TEST(Delta, AnAdditionThatDrivesACellOverItsLimitIsAnErrorAndNotASaturation) {
   const auto again = apply_delta(encoded(additions), kHeader, sums);
   ASSERT_FALSE(again);
   EXPECT_EQ(again.error().code(), ErrorCode::refused);
+  sums.assign(200, 0);
+  sums[4] = 1;  // far from wrapping, one over the limit
+  const auto one_over = apply_delta(encoded(additions), kHeader, sums);
+  ASSERT_FALSE(one_over);
+  EXPECT_EQ(one_over.error().code(), ErrorCode::refused);
 }
 
 }  // namespace

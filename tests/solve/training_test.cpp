@@ -73,6 +73,34 @@ TEST(Training, SeedIterationsScheduleAndAlgorithmAllEnterTheDigest) {
   EXPECT_NE(trained_alone(game, other, 500), base);
 }
 
+// Integer arithmetic and doubles without contraction: the same numbers on every x86-64 compiler. A change here is a change of
+// every digest users have written down, and needs a new version of the checkpoint format.
+TEST(Training, SignatureOfAFixedRun) {
+  const Game game = built(leduc());
+  EXPECT_EQ(hex(trained_alone(game, {.game = leduc()}, 20'000)).substr(0, 16), "3030b6ff4ce39970");
+  EXPECT_EQ(hex(trained_alone(game, {.game = leduc(), .algorithm = Algorithm::outcome_sampling}, 20'000)).substr(0, 16), "22a27ce7fa9cbd5b");
+}
+
+TEST(Training, TheOldTableFadesForTheFirstGenerationsAndThenStays) {
+  const Game game = built(kuhn());
+  for (const std::uint64_t discounted : {0, 5}) {
+    TrainingSpec spec = spec_of(kuhn());
+    spec.schedule.discounted = discounted;
+    const std::uint64_t cell = Game::row(game.nodes()[0], 0) + 2;
+    std::vector<std::int64_t> cells(game.cell_count(), 0);
+    cells[cell] = 3'000'000'000'000;  // far more than a generation adds
+    Training training(game, spec, {.generation = 1, .iterations = 100, .next_batch = 5}, cells);
+    Player player(game, spec.algorithm, spec.seed);
+    const Generation generation = training.next(1'000);
+    for (std::uint64_t i = 0; i < generation.batches; ++i)
+      must(training.add(generation, i, must(player.play(training.cells(), 100, generation.task(i)))));
+    const auto after = static_cast<double>(100 + generation.iterations());
+    must(training.commit(generation));
+    const double kept = discounted > 0 ? 3e12 * 100 / after : 3e12;
+    EXPECT_NEAR(static_cast<double>(training.cells()[cell]), kept, 1e9);
+  }
+}
+
 TEST(Training, IterationsAskedForAreIterationsDone) {
   const Game game = built(kuhn());
   for (const std::uint64_t wanted : {1, 7, 40, 41, 999, 12'345}) {

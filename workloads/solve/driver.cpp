@@ -2,7 +2,7 @@
 
 #include <fmt/core.h>
 
-#include <atomic>
+#include <charconv>
 #include <chrono>
 
 #include "solve/announce.hpp"
@@ -17,13 +17,14 @@ using SteadyClock = std::chrono::steady_clock;
 /// Commits checkpoints when due; an error is returned, never swallowed: a job that cannot save is a host fault.
 class Checkpointer {
  public:
-  Checkpointer(Job& job, Nanos every) : job_(job), every_(every) {}
+  Checkpointer(Job& job, Nanos every, std::uint64_t iterations_max) : job_(job), every_(every), iterations_max_(iterations_max) {}
   bool due() const { return SteadyClock::now() - last_ >= every_; }
   Result<void> commit(const Training& training, TaskId upto) {
     const Position& at = training.position();
     if (saved_ && *saved_ == at) return {};
-    const std::string meta = fmt::format(R"({{"iterations": {}, "generation": {}, "next_batch": {}, "digest": "{}"}})", at.iterations,
-                                         at.generation, at.next_batch, hex(training.digest()));
+    const std::string meta =
+        fmt::format(R"({{"iterations": {}, "generation": {}, "next_batch": {}, "digest": "{}", "iterations_max": {}}})", at.iterations,
+                    at.generation, at.next_batch, hex(training.digest()), iterations_max_);
     if (auto info = job_.commit_checkpoint(encode_checkpoint(training), meta, upto); !info)
       return std::unexpected(std::move(info).error().with("saving a checkpoint"));
     last_ = SteadyClock::now();
@@ -34,6 +35,7 @@ class Checkpointer {
  private:
   Job& job_;
   Nanos every_;
+  std::uint64_t iterations_max_;
   SteadyClock::time_point last_ = SteadyClock::now();
   std::optional<Position> saved_{};
 };
@@ -84,6 +86,19 @@ Result<bool> run_generation(Job& job, Training& training, const Generation& gene
 
 }  // namespace
 
+Result<std::optional<std::uint64_t>> chosen_iterations_max(Job& job) {
+  DROVER_TRY(const std::optional<Checkpoint> checkpoint, job.newest_checkpoint());
+  if (!checkpoint) return std::nullopt;
+  constexpr std::string_view kKey = "\"iterations_max\":";
+  const std::string& meta = checkpoint->info.meta;
+  std::size_t at = meta.find(kKey);
+  if (at != std::string::npos) at = meta.find_first_of("0123456789", at + kKey.size());
+  std::uint64_t bound = 0;
+  if (at == std::string::npos || std::from_chars(meta.data() + at, meta.data() + meta.size(), bound).ec != std::errc())
+    return fail(ErrorCode::corrupt, fmt::format("checkpoint '{}' does not say how far its job goes: {}", checkpoint->info.file, meta));
+  return bound;
+}
+
 Result<Training> resumed_training(Job& job, const Game& game, const TrainingSpec& spec) {
   DROVER_TRY(std::optional<Checkpoint> checkpoint, job.newest_checkpoint());
   if (!checkpoint) {
@@ -101,7 +116,7 @@ Result<Training> resumed_training(Job& job, const Game& game, const TrainingSpec
 Result<void> drive_exact(Job& job, const Game& game, const DriveOptions& options) {
   DROVER_TRY(Training training, resumed_training(job, game, options.spec));
   Announcer announcer(job, game, options.iterations_max, options.target_chips, training.position().iterations);
-  Checkpointer checkpoints(job, options.checkpoint_every);
+  Checkpointer checkpoints(job, options.checkpoint_every, options.iterations_max);
   const TargetRule rule(game);
   detail::OrderedStream stream(job.pool().stream(), static_cast<std::uint32_t>(options.spec.schedule.batches));
   std::string why_not;

@@ -2,6 +2,8 @@
 /// Drives one job: hands out batches, takes their answers in id order, commits generations, writes checkpoints, certifies.
 /// One function a mode; both are called once per life of a job, on its client thread.
 
+#include <optional>
+
 #include "drover/job.hpp"
 #include "solve/training.hpp"
 
@@ -21,6 +23,10 @@ Result<void> drive_exact(Job& job, const Game& game, const DriveOptions& options
 
 /// shared: batches flow without barriers over one table in the pool's shared segment.
 Result<void> drive_shared(Job& job, const Game& game, const DriveOptions& options);
+
+/// The bound a job without --iterations chose when it began, as its newest checkpoint says: a resume with other --time must not
+/// choose again. Nothing if there is no checkpoint yet.
+Result<std::optional<std::uint64_t>> chosen_iterations_max(Job& job);
 
 /// The newest checkpoint of the job as a training, or a fresh one if the job has none. Errors: mismatch (another game, layout
 /// or job: both sides are in the message), corrupt.

@@ -80,7 +80,8 @@ Result<void> drive_shared(Job& job, const Game& game, const DriveOptions& option
   };
   const auto save = [&]() -> Result<void> {
     DROVER_TRY(const Training now, state_now());
-    const std::string meta = fmt::format(R"({{"iterations": {}, "shared": true}})", now.position().iterations);
+    const std::string meta = fmt::format(R"({{"iterations": {}, "shared": true, "iterations_max": {}}})", now.position().iterations,
+                                         options.iterations_max);
     auto info = job.commit_checkpoint(encode_checkpoint(now), meta, TaskId(first_task.value + answered));
     if (!info) return std::unexpected(std::move(info).error().with("saving a checkpoint"));
     last_checkpoint = SteadyClock::now();

@@ -46,6 +46,10 @@ class SolvePlan final : public JobPlan {
                        .checkpoint_every = options_.checkpoint_every,
                        .flush_iterations = options_.flush};
     if (drive.iterations_max == 0) {
+      DROVER_TRY(const std::optional<std::uint64_t> chosen, chosen_iterations_max(job));
+      drive.iterations_max = chosen.value_or(0);
+    }
+    if (drive.iterations_max == 0) {
       const bool bounded_otherwise = drive.target_chips > 0 || job.time_left() != kUnlimited;
       drive.iterations_max = bounded_otherwise ? std::uint64_t{1} << 50 : default_iterations(game, spec.algorithm);
     }
