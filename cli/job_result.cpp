@@ -28,7 +28,7 @@ std::string json_of(const JobReport& r) {
       {"job_directory", r.directory.string()},
       {"workload", r.workload},
       {"outcome", name_of(r.ending)},
-      {"exit_reason", r.exit_reason},
+      {"exit_reason", report::sentence_of(name_of(r.ending), r.exit_reason)},
       {"exit_status", exit_status_of(r)},
       {"resumable", report::is_resumable(name_of(r.ending))},
       {"run", r.run},

@@ -29,6 +29,7 @@ class ProgressReporter {
   ProgressReporter& operator=(const ProgressReporter&) = delete;
 
   bool wanted() const { return mode_ != Mode::none; }
+  bool for_people() const { return mode_ == Mode::plain || mode_ == Mode::screen; }
   /// As often as one likes; shows as often as the mode wants.
   void update(const ProgressView& view, TimePoint now);
   /// Takes the block away and shows the last state as one line, so that messages follow in order.

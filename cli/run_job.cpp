@@ -13,6 +13,7 @@
 #include "cli/program.hpp"
 #include "cli/progress.hpp"
 #include "cli/signals.hpp"
+#include "os/limits.hpp"
 #include "report/status.hpp"
 #include "supervisor/job_runner.hpp"
 
@@ -26,6 +27,7 @@ class Watcher {
   Watcher(std::string_view mode, const std::string& verb) : reporter_(mode, verb) {}
   ~Watcher() { end(); }
 
+  bool speaks() const { return reporter_.for_people(); }
   void started(const std::filesystem::path& directory) {
     if (!reporter_.wanted()) return;
     directory_ = directory.string();
@@ -59,13 +61,20 @@ class Watcher {
         if (!said_once()) {
           view.progress.done = static_cast<double>(view.live.completed);
           view.progress.total = static_cast<double>(view.live.tasks_total.value_or(0));
-          view.progress.rate = view.live.tasks_per_second;
         }
+        if (view.progress.rate <= 0) view.progress.rate = rate_of(view);
         reporter_.update(view, host.clock.now());
       }
       std::unique_lock lock(mutex_);
       wake_.wait_for(lock, stop, std::chrono::milliseconds(200), [] { return false; });
     }
+  }
+  /// For a workload that says how far it is but not how fast: tasks by the runtime's own count, anything else since the first look.
+  double rate_of(const ProgressView& view) {
+    if (view.progress.unit == "tasks") return view.live.tasks_per_second;
+    if (!first_) first_ = std::pair(view.progress.done, view.elapsed_seconds);
+    const double seconds = view.elapsed_seconds - first_->second;
+    return seconds > 0 ? (view.progress.done - first_->first) / seconds : 0;
   }
   bool said_once() {
     const std::lock_guard lock(mutex_);
@@ -77,6 +86,7 @@ class Watcher {
   std::mutex mutex_;
   std::condition_variable_any wake_;
   std::optional<Progress> said_;
+  std::optional<std::pair<double, double>> first_;  ///< done, seconds
   std::jthread thread_;
 };
 
@@ -97,6 +107,8 @@ int run_job_to_its_end(const JobInvocation& invocation) {
   });
   if (!signals) return complain(invocation.verb, signals.error());
 
+  if (probe_limits().layers.containment == LimitLayer::absent) say(invocation.verb, "containment: best-effort: this host has no PID namespace for us (`drover doctor`)");
+
   nlohmann::json argv = nlohmann::json::array({"drover", invocation.verb});
   for (const std::string& word : invocation.words) argv.push_back(word);
   const JobOptions& o = invocation.options;
@@ -113,7 +125,11 @@ int run_job_to_its_end(const JobInvocation& invocation) {
       .durability = o.durability == "power" ? Durability::power : Durability::process,
       .stop = &stop,
       .on_progress = [&](const Progress& progress) { watcher.said(progress); },
-      .on_started = [&](const std::filesystem::path& directory) { watcher.started(directory); },
+      .on_started =
+          [&](const std::filesystem::path& directory) {
+            if (watcher.speaks()) say(invocation.verb, fmt::format("job {}", directory.string()));
+            watcher.started(directory);
+          },
   };
   auto report = run_job(plan, options);
   watcher.end();
@@ -124,7 +140,7 @@ int run_job_to_its_end(const JobInvocation& invocation) {
     std::string advice = report->advice;
     if (advice.empty() && report::is_resumable(name_of(report->ending))) advice = fmt::format("resumable: `drover resume {}` continues it", report->directory.filename().string());
     if (advice.empty()) advice = fmt::format("`drover why {}` says what went wrong", report->directory.filename().string());
-    say(invocation.verb, fmt::format("{}\n  {}", report->exit_reason, advice));
+    say(invocation.verb, fmt::format("{}\n  {}", report::sentence_of(name_of(report->ending), report->exit_reason), advice));
   }
   if (!print(invocation.invocation.json ? json_of(*report) + "\n" : text_of_report(*report))) return kFault;
   return status;

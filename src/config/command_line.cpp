@@ -63,7 +63,7 @@ std::vector<Error> apply_words(const std::vector<std::string>& words, Schema& sc
       option->given = true;
       continue;
     }
-    set(*option, "--" + option->name, *value, errors);
+    set(*option, fmt::format("--{}", option->name), *value, errors);
   }
 
   std::size_t at = 0;
@@ -76,7 +76,7 @@ std::vector<Error> apply_words(const std::vector<std::string>& words, Schema& sc
   }
   for (const Option& option : schema.options()) {
     if (!option.required || option.given) continue;
-    const std::string path = option.positional ? config::placeholder(option) : "--" + option.name;
+    const std::string path = option.positional ? config::placeholder(option) : fmt::format("--{}", option.name);
     errors.emplace_back(ErrorCode::usage, fmt::format("{} is missing: must be {}", path, option.allowed));
   }
   return errors;

@@ -230,12 +230,12 @@ Schema& Schema::positional(bool required) {
 std::string help_of(const Schema& schema) {
   std::vector<std::pair<std::string, std::string>> lines;
   for (const Option& option : schema.options()) {
-    std::string word = option.positional ? config::placeholder(option) : "--" + option.name;
-    if (!option.positional && option.kind != OptionKind::flag) word += " " + config::placeholder(option);
+    std::string word = option.positional ? config::placeholder(option) : fmt::format("--{}", option.name);
+    if (!option.positional && option.kind != OptionKind::flag) word += fmt::format(" {}", config::placeholder(option));
     std::string text = option.help;
     const std::string value = option.get();
-    if (option.kind == OptionKind::choice || option.kind == OptionKind::integer || option.kind == OptionKind::real) text += " (" + option.allowed + ")";
-    if (option.kind != OptionKind::flag && !option.required && !value.empty()) text += " [" + value + "]";
+    if (option.kind == OptionKind::choice || option.kind == OptionKind::integer || option.kind == OptionKind::real) text += fmt::format(" ({})", option.allowed);
+    if (option.kind != OptionKind::flag && !option.required && !value.empty()) text += fmt::format(" [{}]", value);
     lines.emplace_back(std::move(word), std::move(text));
   }
   std::size_t width = 0;

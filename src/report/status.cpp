@@ -133,12 +133,14 @@ bool is_resumable(std::string_view ending_name) { return ending_name != "complet
 std::string sentence_of(std::string_view name, std::string_view text) {
   if (name == "completed") return "every task completed";
   if (name == "incomplete") return "the job went to its end, some tasks did not complete";
-  if (name == "limit") return fmt::format("stopped at a limit: {}", text);
+  // `limit(wall)` -> `wall`: the name is said in words.
+  const std::string_view evidence = text.starts_with(fmt::format("{}(", name)) && text.ends_with(')') ? text.substr(name.size() + 1, text.size() - name.size() - 2) : text;
+  if (name == "limit") return fmt::format("stopped at its limit of {}", evidence == "wall" ? "time" : evidence == "until" ? "--until" : evidence);
   if (name == "stalled") return "no task advanced any more";
-  if (name == "gave_up") return fmt::format("gave up: {}", text);
+  if (name == "gave_up") return fmt::format("gave up: {}", evidence);
   if (name == "fenced") return "another supervisor took the job over";
   if (name == "cancelled") return text.ends_with("(interrupt)") ? "stopped by Ctrl-C" : "stopped by its operator";
-  if (name == "host_fault") return fmt::format("this host failed: {}", text);
+  if (name == "host_fault") return fmt::format("this host failed: {}", evidence);
   if (name == "supervisor_lost") return "the supervisor died without a word";
   if (name == "host_reboot") return "the host was restarted while it ran";
   return std::string(text);
@@ -271,7 +273,7 @@ std::string text_of(const JobStatus& s) {
   std::string out = fmt::format("{}  {}  {}\n", s.name, s.workload, s.live ? s.live->state : s.outcome.empty() ? "starting" : s.outcome);
   out += fmt::format("  directory    {}\n", s.directory);
   if (!s.exit_reason.empty()) out += fmt::format("  ended        {}{}\n", s.exit_reason, s.resumable ? fmt::format("; `drover resume {}` continues it", s.name) : "");
-  if (s.digest) out += fmt::format("  digest       {} over {} tasks\n", *s.digest, s.digest_tasks);
+  if (s.digest) out += fmt::format("  digest       {}{}\n", *s.digest, s.digest_tasks == 0 ? "" : fmt::format(" over {} tasks", s.digest_tasks));
   else if (!s.digest_reason.empty()) out += fmt::format("  digest       none: {}\n", s.digest_reason);
   out += fmt::format("  recorded     {} tasks, {} completed{}{}\n", s.recorded, s.completed, s.endings.empty() ? "" : ", ", joined(s.endings));
   if (!s.faults.empty()) out += fmt::format("  faults       {}\n", joined(s.faults));

@@ -43,7 +43,7 @@ class EchoPlan final : public JobPlan {
  public:
   void describe(Schema& schema) override {
     schema.integer("tasks", tasks_, {0, std::uint64_t{1} << 40}, "how many");
-    schema.integer("bytes", bytes_, {0, kPayloadBytesMax}, "length of each answer");
+    schema.bytes("bytes", bytes_, {0, kPayloadBytesMax}, "length of each answer");
     schema.duration("work", work_, {Nanos(0), std::chrono::hours(24)}, "busy time of each");
     schema.duration("sleep", sleep_, {Nanos(0), std::chrono::hours(24)}, "idle time of each");
     for (Every& e : faults_) schema.integer(e.name, e.n, {0, std::uint64_t{1} << 40}, e.help);
