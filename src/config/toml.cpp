@@ -4,6 +4,9 @@
 
 #include <cstdlib>
 #include <stdexcept>
+// Debian's target says "shared library"; the parser is compiled in here instead, for the assertion below.
+#undef TOML_HEADER_ONLY
+#undef TOML_SHARED_LIB
 #define TOML_EXCEPTIONS 1
 #define TOML_HEADER_ONLY 1
 #include <toml++/impl/preprocessor.h>
