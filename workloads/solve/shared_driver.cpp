@@ -1,3 +1,5 @@
+/// The driver of shared mode (driver.hpp): batches flow without barriers over one table that all workers add to.
+
 #include <fmt/core.h>
 
 #include <atomic>
