@@ -713,6 +713,10 @@ class World {
     if (p->view.size() == 1) p->head_since = now_;
     if (p->view.size() > options_.window) return violate("more leases than the window");
     if (!p->alive()) return;
+    if (chance(p_stale_ * 0.2)) {  // no room in the ring
+      replies_.push_back(event::Revoked{c.slot, c.incarnation, c.task, c.epoch, true});
+      return;
+    }
     p->ring.push_back({c.task, c.epoch});
     if (!p->claimed && p->next == kNever && p->stage == Process::Stage::running) p->next = now_ + micros(0, 50);
   }
@@ -724,6 +728,7 @@ class World {
       if (!ended_in_this_step(c)) violate("a revoke of what is not leased there");
       return;
     }
+    if (revoke_outstanding(c)) return;  // it never reached the process
     const auto at = std::ranges::find_if(p->ring, [&](const Lease& l) { return l.task == c.task && l.epoch == c.epoch; });
     const bool taken_back = at != p->ring.end();
     if (taken_back) p->ring.erase(at);
@@ -925,6 +930,12 @@ class World {
       const TimePoint queue_due = after(task.submitted, limit_values_[task.limits].queue);
       if (queue_due != kNever && seen_ > queue_due && task.holder < 0 && task.epoch.value == 0) return violate("a task waits beyond its queue limit");
     }
+  }
+  bool revoke_outstanding(const command::Revoke& c) const {
+    return std::ranges::any_of(replies_, [&](const Event& e) {
+      const auto* const revoked = std::get_if<event::Revoked>(&e);
+      return revoked != nullptr && revoked->task == c.task && revoked->epoch == c.epoch && revoked->taken_back;
+    });
   }
   bool revoke_outstanding(const Process& p) const {
     return std::ranges::any_of(replies_, [&](const Event& e) {

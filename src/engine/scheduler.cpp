@@ -533,13 +533,14 @@ struct Scheduler::Impl {
     Worker* const worker = find(e.slot, e.incarnation);
     if (worker == nullptr) return;
     const std::uint32_t at = position(*worker, e.task, e.epoch);
-    if (at == kNotThere || !worker->window[at].revoke_pending) return;
+    if (at == kNotThere) return;
     const std::uint32_t i = worker->window[at].task;
-    if (e.taken_back) {
+    if (e.taken_back) {  // asked for, or the lease could not be handed over
       take_out(*worker, at);
       ++counts.revoked;
       return put_back(i, false);
     }
+    if (!worker->window[at].revoke_pending) return;
     worker->window[at].revoke_pending = false;
     worker->window[at].claimed = true;
     --worker->revokes_pending;

@@ -71,7 +71,8 @@ struct Ready { SlotId slot; Incarnation incarnation; };
 struct SpawnFailed { SlotId slot; Incarnation incarnation; std::string step; int errno_value = 0; };
 /// The worker published the ending of `task`. app_error: the reason's bytes stay with the supervisor, keyed by task.
 struct Published { SlotId slot; Incarnation incarnation; TaskId task; Epoch epoch; bool app_error = false; };
-/// Answer to Revoke, in the order of the commands. taken_back false: the worker had claimed it already; the lease stays.
+/// Answer to Revoke, in the order of the commands. taken_back false: the worker had claimed it already; the lease stays. Unasked
+/// with taken_back true: the lease could not be handed over (no room in the ring).
 struct Revoked { SlotId slot; Incarnation incarnation; TaskId task; Epoch epoch; bool taken_back = false; };
 /// A robust-futex hint: stop leasing, kill to make it certain; the death itself follows as Died.
 struct DeathHint { SlotId slot; Incarnation incarnation; };

@@ -202,6 +202,15 @@ TEST(Scheduler, AnIdleWorkerTakesBackTheTailHalfOfTheLongestWindowButNeverItsHea
   EXPECT_EQ(pool.scheduler.counts().revoked, 3u);
 }
 
+TEST(Scheduler, ALeaseThatCouldNotBeHandedOverIsGivenOutAgain) {
+  Pool pool({.slots = 1});
+  pool.start();
+  pool.submit(1);
+  const auto first = pool.lease_of(0);
+  pool.step({event::Revoked{first.slot, first.incarnation, first.task, first.epoch, true}});
+  EXPECT_EQ(pool.lease_of(0).epoch, Epoch(2));
+}
+
 TEST(Scheduler, ShortTasksAreNotTakenBack) {
   Pool pool({.slots = 2, .steal_after = Millis(1)});
   pool.start();
