@@ -35,9 +35,9 @@ constexpr std::size_t kRepliesMax = 1024;
 constexpr std::size_t kChildStackBytes = 64 * 1024;
 
 struct Child {
-  pid_t pid = 0;        // as we see it; 0: free entry
-  pid_t proc_pid = 0;   // as /proc shows it; 0: unknown
-  bool started = false; // its exec succeeded: its end is told
+  pid_t pid = 0;         // as we see it; 0: free entry
+  pid_t proc_pid = 0;    // as /proc shows it; 0: unknown
+  bool started = false;  // its exec succeeded: its end is told
   std::uint32_t slot = 0;
   std::uint32_t incarnation = 0;
 };
@@ -51,7 +51,7 @@ struct Keeper {
   KeeperMode mode = KeeperMode::subreaper;
   std::int64_t sweep_timeout_ns = 0;
   int timer = -1;
-  int deaths = -1;  // signalfd of SIGCHLD
+  int deaths = -1;     // signalfd of SIGCHLD
   pid_t proc_pid = 0;  // our own pid as /proc shows it; 0: /proc is of no use here
   Child children[kChildrenMax];
   std::size_t children_end = 0;  // no used entry at or behind it
@@ -117,7 +117,8 @@ pid_t proc_pid_of(int pidfd) {
   const char* found = strstr(text, "Pid:");
   if (found == nullptr) return 0;
   pid_t pid = 0;
-  for (found += 4; *found == '\t' || *found == ' '; ++found) {}
+  for (found += 4; *found == '\t' || *found == ' '; ++found) {
+  }
   for (; *found >= '0' && *found <= '9'; ++found) pid = pid * 10 + (*found - '0');
   return pid;
 }
@@ -196,8 +197,10 @@ int kill_children(bool spare_own) {
       pollfd deaths{keeper.deaths, POLLIN, 0};
       poll(&deaths, 1, 10);
       signalfd_siginfo drained[8];
-      while (read(keeper.deaths, drained, sizeof drained) > 0) {}
-      while (waitpid(-1, nullptr, WNOHANG | __WALL) > 0) {}
+      while (read(keeper.deaths, drained, sizeof drained) > 0) {
+      }
+      while (waitpid(-1, nullptr, WNOHANG | __WALL) > 0) {
+      }
     }
   }
   _exit(0);
@@ -244,7 +247,8 @@ int sweep_left_ms() {
 
 void reap() {
   signalfd_siginfo drained[8];
-  while (read(keeper.deaths, drained, sizeof drained) > 0) {}
+  while (read(keeper.deaths, drained, sizeof drained) > 0) {
+  }
   bool somebody_died = false;
   keeper.dead_wait = false;
   for (;;) {
@@ -402,8 +406,9 @@ void start_child(const KeeperSpawn& spawn, const int* fds, char* const* argv, ch
 void handle_spawn(const KeeperSpawn& spawn, const int* fds) {
   const std::size_t strings = std::size_t{spawn.argc} + spawn.envc + 1;
   const std::size_t table_bytes = (strings + 2) * sizeof(char*);
-  struct stat blob_stat {};
-  if (fstat(fds[0], &blob_stat) != 0 || blob_stat.st_size < static_cast<off_t>(spawn.blob_bytes)) return reply_failed(spawn, KeeperStep::arguments, EINVAL);
+  struct stat blob_stat{};
+  if (fstat(fds[0], &blob_stat) != 0 || blob_stat.st_size < static_cast<off_t>(spawn.blob_bytes))
+    return reply_failed(spawn, KeeperStep::arguments, EINVAL);
   void* blob = mmap(nullptr, spawn.blob_bytes, PROT_READ, MAP_PRIVATE, fds[0], 0);
   if (blob == MAP_FAILED) return reply_failed(spawn, KeeperStep::arguments, errno);
   void* memory = mmap(nullptr, table_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

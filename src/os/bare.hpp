@@ -68,7 +68,7 @@ inline int make_boottime_timer(std::int64_t at_ns) {
 
 /// What a host process may have left us: handlers are gone by exec, but ignored signals and the mask are inherited.
 inline void reset_signals() {
-  struct sigaction plain {};
+  struct sigaction plain{};
   plain.sa_handler = SIG_DFL;
   for (int signal = 1; signal < NSIG; ++signal) sigaction(signal, &plain, nullptr);
   sigset_t none;
@@ -76,9 +76,7 @@ inline void reset_signals() {
   sigprocmask(SIG_SETMASK, &none, nullptr);
 }
 
-inline int send_signal(int pidfd, int signal) {
-  return static_cast<int>(syscall(SYS_pidfd_send_signal, pidfd, signal, nullptr, 0));
-}
+inline int send_signal(int pidfd, int signal) { return static_cast<int>(syscall(SYS_pidfd_send_signal, pidfd, signal, nullptr, 0)); }
 
 /// One message and its descriptors (close-on-exec). Bytes received, 0 when the peer hung up, -1 with errno. More descriptors
 /// or bytes than there is room for: everything received is closed and errno is EMSGSIZE.

@@ -21,7 +21,7 @@ std::vector<std::string> split(std::string_view text, char separator) {
 }
 
 bool is_directory(const std::string& path) {
-  struct stat facts {};
+  struct stat facts{};
   return ::stat(path.c_str(), &facts) == 0 && S_ISDIR(facts.st_mode);
 }
 
@@ -33,7 +33,9 @@ std::string path_in_hierarchy(const std::vector<std::string>& lines, const Cgrou
     if (first == std::string::npos || second == std::string::npos) continue;
     const std::string controllers = line.substr(first + 1, second - first - 1);
     const std::string path = line.substr(second + 1);
-    if (mount.is_v2 ? controllers.empty() : (!controllers.empty() && std::ranges::any_of(split(controllers, ','), [&](const auto& name) { return mount.has(name); })))
+    if (mount.is_v2
+            ? controllers.empty()
+            : (!controllers.empty() && std::ranges::any_of(split(controllers, ','), [&](const auto& name) { return mount.has(name); })))
       return path;
   }
   return "/";

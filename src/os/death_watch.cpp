@@ -107,7 +107,8 @@ class FutexDeathWatch final : public DeathWatch {
       bool hint = false;
       std::array<std::uint64_t, kWordsMax + 1> tokens_next{};
       // Taken before the set is read: a change after this line makes the wait return at once.
-      waiters[count++] = {generation_.load(std::memory_order_acquire), reinterpret_cast<std::uint64_t>(&generation_), kFutex32 | kFutexPrivate, 0};
+      waiters[count++] = {generation_.load(std::memory_order_acquire), reinterpret_cast<std::uint64_t>(&generation_),
+                          kFutex32 | kFutexPrivate, 0};
       {
         const std::lock_guard lock(mutex_);
         if (stopping_) return;
@@ -142,10 +143,10 @@ class FutexDeathWatch final : public DeathWatch {
   EventFd bell_;
   std::atomic<std::uint32_t> generation_{0};
   std::mutex mutex_;
-  std::vector<Watched> watched_;        // guarded by mutex_
-  std::vector<std::uint64_t> hinted_;   // guarded by mutex_
-  bool stopping_ = false;               // guarded by mutex_
-  std::thread thread_;                  // last: starts when everything above is there
+  std::vector<Watched> watched_;       // guarded by mutex_
+  std::vector<std::uint64_t> hinted_;  // guarded by mutex_
+  bool stopping_ = false;              // guarded by mutex_
+  std::thread thread_;                 // last: starts when everything above is there
 };
 
 }  // namespace
@@ -178,7 +179,9 @@ Result<void> hold_death_word(std::atomic<std::uint32_t>* word) {
 
   auto* const entry = reinterpret_cast<robust_list*>(entry_at);
   robust_list* last = &head->list;
-  const auto next_of = [](robust_list* one) { return reinterpret_cast<robust_list*>(reinterpret_cast<std::uintptr_t>(one->next) & ~std::uintptr_t{1}); };
+  const auto next_of = [](robust_list* one) {
+    return reinterpret_cast<robust_list*>(reinterpret_cast<std::uintptr_t>(one->next) & ~std::uintptr_t{1});
+  };
   for (int i = 0; next_of(last) != &head->list; ++i) {
     if (i == 2048) return fail(ErrorCode::unavailable, "hold the death word: the robust list does not end");
     last = next_of(last);

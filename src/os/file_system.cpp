@@ -84,7 +84,7 @@ class PosixFile final : public File {
   }
 
   Result<FileStat> stat() override {
-    struct stat facts {};
+    struct stat facts{};
     if (::fstat(fd_.get(), &facts) != 0) return fail_errno(errno, quoted("stat", path_));
     return stat_of(facts);
   }
@@ -193,13 +193,13 @@ class PosixFileSystem final : public FileSystem {
   }
 
   Result<FileStat> stat(const std::string& path) override {
-    struct stat facts {};
+    struct stat facts{};
     if (::stat(path.c_str(), &facts) != 0) return fail_errno(errno, quoted("stat", path));
     return stat_of(facts);
   }
 
   Result<SpaceStat> space(const std::string& path) override {
-    struct statvfs facts {};
+    struct statvfs facts{};
     if (::statvfs(path.c_str(), &facts) != 0) return fail_errno(errno, quoted("read the free space of", path));
     return SpaceStat{.total_bytes = static_cast<std::uint64_t>(facts.f_blocks) * facts.f_frsize,
                      .available_bytes = static_cast<std::uint64_t>(facts.f_bavail) * facts.f_frsize};

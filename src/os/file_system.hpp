@@ -21,11 +21,11 @@ namespace drover {
 Result<bool> is_network_filesystem(const std::string& path);  // os/host.hpp
 
 enum class OpenMode : std::uint8_t {
-  read,             ///< must exist
-  read_write,       ///< must exist
-  create_new,       ///< read and write; ErrorCode::exists if the name is taken
-  create_or_open,   ///< read and write; made empty if missing, kept as it is otherwise
-  append,           ///< write only, created if missing; every write goes to the end whatever offset it names
+  read,            ///< must exist
+  read_write,      ///< must exist
+  create_new,      ///< read and write; ErrorCode::exists if the name is taken
+  create_or_open,  ///< read and write; made empty if missing, kept as it is otherwise
+  append,          ///< write only, created if missing; every write goes to the end whatever offset it names
 };
 
 enum class FileKind : std::uint8_t { regular, directory, symlink, other };
@@ -80,9 +80,9 @@ class FileSystem {
   virtual Result<void> rename(const std::string& from, const std::string& to) = 0;
   /// Atomic; ErrorCode::exists if `to` is taken.
   virtual Result<void> rename_no_replace(const std::string& from, const std::string& to) = 0;
-  virtual Result<void> unlink(const std::string& path) = 0;  ///< ErrorCode::not_found if missing
+  virtual Result<void> unlink(const std::string& path) = 0;                                            ///< ErrorCode::not_found if missing
   virtual Result<void> make_directory(const std::string& path, std::uint32_t permissions = 0755) = 0;  ///< one level; exists
-  virtual Result<void> remove_directory(const std::string& path) = 0;  ///< must be empty
+  virtual Result<void> remove_directory(const std::string& path) = 0;                                  ///< must be empty
   /// On return every name made, renamed or removed in `directory` before the call is on disk.
   virtual Result<void> sync_directory(const std::string& directory) = 0;
   /// Names in `directory`, sorted, without "." and "..".

@@ -57,7 +57,8 @@ Result<UniqueFd> make_executable_image(std::string_view name, std::span<const st
   const char* runtime = ::getenv("XDG_RUNTIME_DIR");
   for (const char* directory : {"/dev/shm", runtime != nullptr ? runtime : "/tmp", "/tmp"})
     if (auto fd = in_directory(directory, image); fd && is_executable(fd->get())) return fd;
-  return fail(ErrorCode::unavailable, "start '" + std::string(name) + "': this host lets us execute neither from memory nor from /dev/shm or /tmp",
+  return fail(ErrorCode::unavailable,
+              "start '" + std::string(name) + "': this host lets us execute neither from memory nor from /dev/shm or /tmp",
               "set XDG_RUNTIME_DIR to a directory on a file system without noexec");
 }
 

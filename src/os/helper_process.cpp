@@ -2,10 +2,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
-#include <signal.h>
 #include <linux/futex.h>
 #include <poll.h>
+#include <sched.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -112,7 +112,8 @@ DROVER_IN_LAUNCH int helper_main(void* argument) {
   Launch* const launch = static_cast<Launch*>(argument);
   if (launch->map_user) {
     // Before the exec, which takes the new namespace's capabilities away. setgroups must be denied first (man 7 user_namespaces).
-    if (const long error = write_map("/proc/self/setgroups", "deny"); error < 0 && error != -ENOENT) helper_failed(launch, "deny setgroups", error);
+    if (const long error = write_map("/proc/self/setgroups", "deny"); error < 0 && error != -ENOENT)
+      helper_failed(launch, "deny setgroups", error);
     if (const long error = write_map("/proc/self/uid_map", launch->uid_map); error < 0) helper_failed(launch, "map the user", error);
     if (const long error = write_map("/proc/self/gid_map", launch->gid_map); error < 0) helper_failed(launch, "map the group", error);
   }
@@ -128,7 +129,8 @@ DROVER_IN_LAUNCH int helper_main(void* argument) {
   for (long target = 0; target < 3; ++target)
     if (const long error = raw(SYS_dup3, null, target, 0); error < 0) helper_failed(launch, "place descriptors", error);
   for (std::size_t i = 0; i < launch->fds_count; ++i)
-    if (const long error = raw(SYS_dup3, moved[i], 3 + static_cast<long>(i), 0); error < 0) helper_failed(launch, "place descriptors", error);
+    if (const long error = raw(SYS_dup3, moved[i], 3 + static_cast<long>(i), 0); error < 0)
+      helper_failed(launch, "place descriptors", error);
   // A host's descriptors need not be close-on-exec. Kernels before 5.11: one by one.
   if (raw(SYS_close_range, floor, 0xffffffffL, CLOSE_RANGE_CLOEXEC) < 0)
     for (long fd = floor; fd < 4096; ++fd) raw(SYS_fcntl, fd, F_SETFD, FD_CLOEXEC);
@@ -312,7 +314,8 @@ LimitLayer probe_containment() {
       free_launch(*launch);
       break;
     }
-    const bool works = wait_phase(*launch, *anchor, after(system_clock().now(), Seconds(5))) && (*launch)->phase.load(std::memory_order_acquire) == 1;
+    const bool works =
+        wait_phase(*launch, *anchor, after(system_clock().now(), Seconds(5))) && (*launch)->phase.load(std::memory_order_acquire) == 1;
     (*launch)->phase.store(3, std::memory_order_release);
     ::syscall(SYS_futex, &(*launch)->phase, FUTEX_WAKE, 1, nullptr, nullptr, 0);
     if (anchor->wait_dead(after(system_clock().now(), Seconds(5)))) {

@@ -134,17 +134,31 @@ struct KnownFileSystem {
   bool network;
 };
 constexpr std::array kFileSystems = std::to_array<KnownFileSystem>({
-    {EXT4_SUPER_MAGIC, "ext4", false},   {TMPFS_MAGIC, "tmpfs", false},         {OVERLAYFS_SUPER_MAGIC, "overlayfs", false},
-    {BTRFS_SUPER_MAGIC, "btrfs", false}, {XFS_SUPER_MAGIC, "xfs", false},       {F2FS_SUPER_MAGIC, "f2fs", false},
-    {0x2fc12fc1u, "zfs", false},         {RAMFS_MAGIC, "ramfs", false},         {NFS_SUPER_MAGIC, "nfs", true},
-    {SMB_SUPER_MAGIC, "smb", true},      {0xff534d42u, "cifs", true},           {0xfe534d42u, "smb2", true},
-    {V9FS_MAGIC, "9p", true},            {0x65735546u, "fuse", true},           {CEPH_SUPER_MAGIC, "ceph", true},
-    {AFS_SUPER_MAGIC, "afs", true},      {CODA_SUPER_MAGIC, "coda", true},      {0x0bd00bd0u, "lustre", true},
-    {0x47504653u, "gpfs", true},         {0x7461636fu, "ocfs2", true},          {0x01161970u, "gfs2", true},
+    {EXT4_SUPER_MAGIC, "ext4", false},
+    {TMPFS_MAGIC, "tmpfs", false},
+    {OVERLAYFS_SUPER_MAGIC, "overlayfs", false},
+    {BTRFS_SUPER_MAGIC, "btrfs", false},
+    {XFS_SUPER_MAGIC, "xfs", false},
+    {F2FS_SUPER_MAGIC, "f2fs", false},
+    {0x2fc12fc1u, "zfs", false},
+    {RAMFS_MAGIC, "ramfs", false},
+    {NFS_SUPER_MAGIC, "nfs", true},
+    {SMB_SUPER_MAGIC, "smb", true},
+    {0xff534d42u, "cifs", true},
+    {0xfe534d42u, "smb2", true},
+    {V9FS_MAGIC, "9p", true},
+    {0x65735546u, "fuse", true},
+    {CEPH_SUPER_MAGIC, "ceph", true},
+    {AFS_SUPER_MAGIC, "afs", true},
+    {CODA_SUPER_MAGIC, "coda", true},
+    {0x0bd00bd0u, "lustre", true},
+    {0x47504653u, "gpfs", true},
+    {0x7461636fu, "ocfs2", true},
+    {0x01161970u, "gfs2", true},
 });
 
 Result<std::uint32_t> magic_of(const std::string& path) {
-  struct statfs facts {};
+  struct statfs facts{};
   if (::statfs(path.c_str(), &facts) != 0) return fail_errno(errno, "find the file system of '" + path + "'");
   return static_cast<std::uint32_t>(facts.f_type);
 }

@@ -21,7 +21,7 @@ struct HostMemory {
 };
 HostMemory host_memory();
 
-std::string boot_id();    ///< changes with every boot; "" if unreadable
+std::string boot_id();  ///< changes with every boot; "" if unreadable
 std::string host_name();
 std::string kernel_release();
 /// This process's own executable, as a path for people ("" if unreadable); to run it again use its descriptor.

@@ -3,11 +3,10 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#include <fmt/format.h>
 
 #include <algorithm>
 #include <atomic>
@@ -40,7 +39,8 @@ std::uint64_t counter(const std::string& path, std::string_view key) {
   std::size_t at = 0;
   while (at < text.size()) {
     const auto line = std::string_view(text).substr(at, text.find('\n', at) - at);
-    if (line.starts_with(key) && line.size() > key.size() && line[key.size()] == ' ') return number_in(line.substr(key.size() + 1)).value_or(0);
+    if (line.starts_with(key) && line.size() > key.size() && line[key.size()] == ' ')
+      return number_in(line.substr(key.size() + 1)).value_or(0);
     at += line.size() + 1;
   }
   return 0;
@@ -98,7 +98,7 @@ void kill_all_in(const std::string& directory) {
 }
 
 std::uint64_t pid_namespace_inode() {
-  struct stat facts {};
+  struct stat facts{};
   return ::stat("/proc/self/ns/pid", &facts) == 0 ? facts.st_ino : 0;
 }
 
@@ -110,7 +110,8 @@ std::string own_name(std::string_view label) {
   std::string plain(label.substr(0, 40));
   for (char& letter : plain)
     if ((letter < 'a' || letter > 'z') && (letter < '0' || letter > '9')) letter = '-';
-  return fmt::format("{}{}{}.{}.{}.{}", kPrefix, plain, number > 0 ? fmt::format("-{}", number) : "", pid_namespace_inode(), ::getpid(), start);
+  return fmt::format("{}{}{}.{}.{}.{}", kPrefix, plain, number > 0 ? fmt::format("-{}", number) : "", pid_namespace_inode(), ::getpid(),
+                     start);
 }
 
 bool maker_is_dead(std::string_view name) {
@@ -177,7 +178,8 @@ Result<bool> CgroupLeaf::kill() const {
 
 bool CgroupLeaf::is_empty() const {
   for (const Directory& directory : directories_)
-    if (directory.is_v2 ? counter(directory.path + "/cgroup.events", "populated") != 0 : !processes_in(directory.path).empty()) return false;
+    if (directory.is_v2 ? counter(directory.path + "/cgroup.events", "populated") != 0 : !processes_in(directory.path).empty())
+      return false;
   return true;
 }
 
@@ -196,7 +198,8 @@ LeafUsage CgroupLeaf::usage() const {
 
 Result<void> CgroupLeaf::remove() {
   while (!directories_.empty()) {
-    if (const int error = remove_tree(directories_.back().path); error != 0) return fail_errno(error, "remove cgroup '" + directories_.back().path + "'");
+    if (const int error = remove_tree(directories_.back().path); error != 0)
+      return fail_errno(error, "remove cgroup '" + directories_.back().path + "'");
     directories_.pop_back();
   }
   return {};
@@ -253,7 +256,10 @@ Result<CgroupTree> CgroupTree::create(std::string_view label) {
     const auto parent = find_parent(mount, name);
     if (!parent) continue;
     sweep_leftovers(parent->path);
-    Branch branch{.is_v2 = mount.is_v2, .memory = parent->memory && !have_memory, .pids = parent->pids && !have_pids, .path = parent->path + "/" + name};
+    Branch branch{.is_v2 = mount.is_v2,
+                  .memory = parent->memory && !have_memory,
+                  .pids = parent->pids && !have_pids,
+                  .path = parent->path + "/" + name};
     if (!mount.is_v2 && !branch.memory && !branch.pids) continue;
     if (::mkdir(branch.path.c_str(), 0755) != 0) continue;
     branch.kill = mount.is_v2 && can_write(branch.path, "cgroup.kill");
@@ -295,7 +301,8 @@ CgroupTree::~CgroupTree() {
 Result<CgroupLeaf> CgroupTree::make_leaf(std::string_view name, const WorkerLimits& limits) {
   CgroupLeaf leaf;  // its destructor takes back a half-made one
   for (const Branch& branch : branches_) {
-    CgroupLeaf::Directory directory{.is_v2 = branch.is_v2, .memory = branch.memory, .pids = branch.pids, .path = branch.path + "/" + std::string(name)};
+    CgroupLeaf::Directory directory{
+        .is_v2 = branch.is_v2, .memory = branch.memory, .pids = branch.pids, .path = branch.path + "/" + std::string(name)};
     if (::mkdir(directory.path.c_str(), 0755) != 0) return fail_errno(errno, "create cgroup '" + directory.path + "'");
     leaf.directories_.push_back(std::move(directory));
     CgroupLeaf::Directory& made = leaf.directories_.back();
@@ -310,7 +317,8 @@ Result<CgroupLeaf> CgroupTree::make_leaf(std::string_view name, const WorkerLimi
         if (has_file(made.path, "memory.oom.group")) DROVER_CHECK(write_proc_file(made.path + "/memory.oom.group", "1"));
       } else {
         DROVER_CHECK(write_proc_file(made.path + "/memory.limit_in_bytes", bytes));
-        if (has_file(made.path, "memory.memsw.limit_in_bytes")) DROVER_CHECK(write_proc_file(made.path + "/memory.memsw.limit_in_bytes", bytes));
+        if (has_file(made.path, "memory.memsw.limit_in_bytes"))
+          DROVER_CHECK(write_proc_file(made.path + "/memory.memsw.limit_in_bytes", bytes));
       }
     }
     if (made.pids && limits.processes > 0) DROVER_CHECK(write_proc_file(made.path + "/pids.max", std::to_string(limits.processes)));
@@ -338,22 +346,40 @@ HostLimits probe_limits() {
   };
   switch (host.layers.memory) {
     case LimitLayer::cgroup_v2:
-    case LimitLayer::cgroup_v1: line("memory", host.layers.memory, "enforced by the kernel per incarnation, its whole tree; exceeding it is out_of_memory with the limit and the peak"); break;
-    default: line("memory", host.layers.memory, "the resident set of the worker process is read every 50 ms; a faster leak gets past it. A writable cgroup (systemd: Delegate=yes) would enforce it"); break;
+    case LimitLayer::cgroup_v1:
+      line("memory", host.layers.memory,
+           "enforced by the kernel per incarnation, its whole tree; exceeding it is out_of_memory with the limit and the peak");
+      break;
+    default:
+      line("memory", host.layers.memory,
+           "the resident set of the worker process is read every 50 ms; a faster leak gets past it. A writable cgroup (systemd: "
+           "Delegate=yes) would enforce it");
+      break;
   }
   switch (host.layers.processes) {
     case LimitLayer::cgroup_v2:
     case LimitLayer::cgroup_v1: line("processes", host.layers.processes, "enforced by the kernel per incarnation"); break;
     case LimitLayer::rlimit: line("processes", host.layers.processes, "RLIMIT_NPROC, which counts every process of this user"); break;
-    default: line("processes", host.layers.processes, "not enforced: root is exempt from RLIMIT_NPROC and no pids cgroup is writable"); break;
+    default:
+      line("processes", host.layers.processes, "not enforced: root is exempt from RLIMIT_NPROC and no pids cgroup is writable");
+      break;
   }
   switch (host.layers.containment) {
-    case LimitLayer::pid_namespace: line("containment", host.layers.containment, "no process of a run outlives it: the kernel ends the namespace"); break;
-    case LimitLayer::user_pid_namespace: line("containment", host.layers.containment, "as an ordinary user; no process of a run outlives it"); break;
-    default: line("containment", host.layers.containment, "best effort: this host gives no PID namespace (container without user namespaces?); guard, judge and scan refuse"); break;
+    case LimitLayer::pid_namespace:
+      line("containment", host.layers.containment, "no process of a run outlives it: the kernel ends the namespace");
+      break;
+    case LimitLayer::user_pid_namespace:
+      line("containment", host.layers.containment, "as an ordinary user; no process of a run outlives it");
+      break;
+    default:
+      line("containment", host.layers.containment,
+           "best effort: this host gives no PID namespace (container without user namespaces?); guard, judge and scan refuse");
+      break;
   }
-  if (host.layers.tree_kill == LimitLayer::cgroup_v2) line("tree kill", host.layers.tree_kill, "cgroup.kill ends an incarnation's whole tree at once");
-  else line("tree kill", host.layers.tree_kill, "the keeper sweeps what a dead incarnation leaves behind");
+  if (host.layers.tree_kill == LimitLayer::cgroup_v2)
+    line("tree kill", host.layers.tree_kill, "cgroup.kill ends an incarnation's whole tree at once");
+  else
+    line("tree kill", host.layers.tree_kill, "the keeper sweeps what a dead incarnation leaves behind");
   return host;
 }
 

@@ -20,8 +20,7 @@
 
 namespace drover {
 
-Mapping::Mapping(Mapping&& other) noexcept
-    : address_(std::exchange(other.address_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+Mapping::Mapping(Mapping&& other) noexcept : address_(std::exchange(other.address_, nullptr)), size_(std::exchange(other.size_, 0)) {}
 
 Mapping& Mapping::operator=(Mapping&& other) noexcept {
   if (this != &other) {
@@ -55,7 +54,7 @@ Result<Memfd> Memfd::adopt(UniqueFd fd) {
   const int seals = ::fcntl(fd.get(), F_GET_SEALS);
   if (seals < 0 || (seals & F_SEAL_SHRINK) == 0)
     return fail(ErrorCode::refused, "adopt shared memory: the descriptor is not a memfd sealed against shrinking");
-  struct stat facts {};
+  struct stat facts{};
   if (::fstat(fd.get(), &facts) != 0) return fail_errno(errno, "adopt shared memory");
   return Memfd(std::move(fd), static_cast<std::size_t>(facts.st_size));
 }
@@ -79,8 +78,7 @@ Result<void> Memfd::seal_writes() {
 }
 
 Result<void> Memfd::punch_hole(std::uint64_t offset, std::uint64_t length) const {
-  if (::fallocate(fd_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(offset),
-                  static_cast<off_t>(length)) != 0)
+  if (::fallocate(fd_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(offset), static_cast<off_t>(length)) != 0)
     return fail_errno(errno, "give shared memory back");
   return {};
 }

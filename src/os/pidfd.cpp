@@ -33,9 +33,7 @@ Result<bool> PidFd::send(int signal) const {
 
 bool PidFd::is_dead() const { return wait_readable(fd_.get(), TimePoint{}); }
 
-bool PidFd::wait_dead(TimePoint deadline) const {
-  return wait_readable(fd_.get(), deadline);
-}
+bool PidFd::wait_dead(TimePoint deadline) const { return wait_readable(fd_.get(), deadline); }
 
 Result<pid_t> PidFd::host_pid() const {
   DROVER_TRY(const std::string text, read_proc_file("/proc/self/fdinfo/" + std::to_string(fd_.get())));

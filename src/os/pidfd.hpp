@@ -16,7 +16,7 @@ class PidFd {
   explicit PidFd(UniqueFd fd) : fd_(std::move(fd)) {}
   /// The process that has `pid` in our namespace now. ErrorCode::not_found if there is none.
   static Result<PidFd> open(pid_t pid);
-  static Result<PidFd> self() ;
+  static Result<PidFd> self();
 
   /// True if the signal was queued, false if the process is gone already (which a caller that wants it gone calls success).
   /// ErrorCode::system with EPERM when it is not ours.

@@ -18,7 +18,8 @@
 namespace drover {
 namespace {
 
-static_assert(kSpawnFdsMax == wire::kKeeperFdsMax && kSpawnRlimitsMax == wire::kKeeperRlimitsMax && kSpawnCgroupsMax == wire::kKeeperCgroupsMax);
+static_assert(kSpawnFdsMax == wire::kKeeperFdsMax && kSpawnRlimitsMax == wire::kKeeperRlimitsMax &&
+              kSpawnCgroupsMax == wire::kKeeperCgroupsMax);
 
 struct Attempt {
   HelperNamespaces namespaces;
@@ -86,7 +87,8 @@ Result<KeeperLink> KeeperLink::start(const KeeperOptions& options, TimePoint dea
     if (message) {
       if (message->size != sizeof reply || reply.magic != wire::kKeeperMagic || reply.kind != wire::KeeperReplyKind::hello)
         return fail(ErrorCode::corrupt, "starting the keeper: its first word is not a hello");
-      if (reply.value == 0) link.note_ += std::string(link.note_.empty() ? "" : "; ") + "no usable /proc: orphans of a dead worker live until the run ends";
+      if (reply.value == 0)
+        link.note_ += std::string(link.note_.empty() ? "" : "; ") + "no usable /proc: orphans of a dead worker live until the run ends";
       return link;
     }
     if (message.error().code() != ErrorCode::busy) return std::unexpected(std::move(message).error().with("starting the keeper"));
@@ -111,7 +113,8 @@ KeeperLink::~KeeperLink() {
 
 Result<void> KeeperLink::request_spawn(const SpawnRequest& request) {
   const auto refuse = [&request](std::string_view why) {
-    return fail(ErrorCode::refused, "start incarnation " + std::to_string(request.incarnation.value) + " of slot " + std::to_string(request.slot.value) + ": " + std::string(why));
+    return fail(ErrorCode::refused, "start incarnation " + std::to_string(request.incarnation.value) + " of slot " +
+                                        std::to_string(request.slot.value) + ": " + std::string(why));
   };
   if (request.argv.empty()) return refuse("no argv");
   if (request.fds.size() > kSpawnFdsMax) return refuse("too many descriptors");
@@ -138,7 +141,9 @@ Result<void> KeeperLink::request_spawn(const SpawnRequest& request) {
   spawn.fds = static_cast<std::uint32_t>(request.fds.size());
   spawn.rlimits = static_cast<std::uint32_t>(request.rlimits.size());
   for (std::size_t i = 0; i < request.rlimits.size(); ++i)
-    spawn.rlimit[i] = {.resource = static_cast<std::uint32_t>(request.rlimits[i].resource), .soft = request.rlimits[i].soft, .hard = request.rlimits[i].hard};
+    spawn.rlimit[i] = {.resource = static_cast<std::uint32_t>(request.rlimits[i].resource),
+                       .soft = request.rlimits[i].soft,
+                       .hard = request.rlimits[i].hard};
   if (request.nice) {
     spawn.flags |= wire::keeper_flag::kNice;
     spawn.nice = *request.nice;
@@ -171,7 +176,8 @@ Result<void> KeeperLink::receive(std::vector<KeeperMessage>& messages) {
       messages.push_back(keeper::Gone{});
       return {};
     }
-    if (message->size != sizeof reply || reply.magic != wire::kKeeperMagic) return fail(ErrorCode::corrupt, "listening to the keeper: not a word of its own");
+    if (message->size != sizeof reply || reply.magic != wire::kKeeperMagic)
+      return fail(ErrorCode::corrupt, "listening to the keeper: not a word of its own");
     const SlotId slot(reply.slot);
     const Incarnation incarnation(reply.incarnation);
     switch (reply.kind) {
@@ -187,11 +193,10 @@ Result<void> KeeperLink::receive(std::vector<KeeperMessage>& messages) {
         messages.push_back(keeper::SpawnFailed{slot, incarnation, wire::keeper_step_name(reply.what), reply.value});
         break;
       case wire::KeeperReplyKind::ended:
-        messages.push_back(keeper::Ended{slot, incarnation, reply.what, reply.value, Nanos(reply.user_ns), Nanos(reply.system_ns), reply.rss_max_bytes});
+        messages.push_back(
+            keeper::Ended{slot, incarnation, reply.what, reply.value, Nanos(reply.user_ns), Nanos(reply.system_ns), reply.rss_max_bytes});
         break;
-      case wire::KeeperReplyKind::orphans_swept:
-        messages.push_back(keeper::OrphansSwept{static_cast<std::uint32_t>(reply.value)});
-        break;
+      case wire::KeeperReplyKind::orphans_swept: messages.push_back(keeper::OrphansSwept{static_cast<std::uint32_t>(reply.value)}); break;
       case wire::KeeperReplyKind::gave_up: {
         using Why = keeper::GaveUp::Why;
         Why why = Why::broken_request;

@@ -38,16 +38,16 @@ struct SpawnRlimit {
 struct SpawnRequest {
   SlotId slot{};
   Incarnation incarnation{};
-  int executable = -1;                ///< descriptor to exec (ELF, not a script); -1: KeeperOptions::executable
-  std::vector<std::string> argv{};    ///< argv[0] included, not empty
-  std::vector<std::string> env{};     ///< complete: "NAME=value"
-  std::vector<int> fds{};             ///< become descriptors 3, 4, ... of the process; at most kSpawnFdsMax
-  int stdin_fd = -1;                  ///< -1: /dev/null, and so for the next two
+  int executable = -1;              ///< descriptor to exec (ELF, not a script); -1: KeeperOptions::executable
+  std::vector<std::string> argv{};  ///< argv[0] included, not empty
+  std::vector<std::string> env{};   ///< complete: "NAME=value"
+  std::vector<int> fds{};           ///< become descriptors 3, 4, ... of the process; at most kSpawnFdsMax
+  int stdin_fd = -1;                ///< -1: /dev/null, and so for the next two
   int stdout_fd = -1;
   int stderr_fd = -1;
-  std::string cwd{};                  ///< "": the keeper's, which is where the supervisor was when it started it
-  std::vector<SpawnRlimit> rlimits{}; ///< besides RLIMIT_CORE 0, which is always set unless named here
-  std::vector<int> cgroup_procs{};    ///< CgroupLeaf::procs_fds(): joined before the exec
+  std::string cwd{};                   ///< "": the keeper's, which is where the supervisor was when it started it
+  std::vector<SpawnRlimit> rlimits{};  ///< besides RLIMIT_CORE 0, which is always set unless named here
+  std::vector<int> cgroup_procs{};     ///< CgroupLeaf::procs_fds(): joined before the exec
   std::optional<int> nice{};
 };
 inline constexpr std::size_t kSpawnFdsMax = 32;
@@ -72,9 +72,9 @@ struct SpawnFailed {
 struct Ended {
   SlotId slot;
   Incarnation incarnation;
-  int cld_code = 0;  ///< CLD_EXITED, CLD_KILLED, CLD_DUMPED
-  int status = 0;    ///< exit code or signal (not "si_status": that is a macro of <signal.h>)
-  Nanos user_time{}, system_time{};   ///< of it and all descendants it waited for
+  int cld_code = 0;                  ///< CLD_EXITED, CLD_KILLED, CLD_DUMPED
+  int status = 0;                    ///< exit code or signal (not "si_status": that is a macro of <signal.h>)
+  Nanos user_time{}, system_time{};  ///< of it and all descendants it waited for
   std::uint64_t rss_max_bytes = 0;
 };
 /// Processes left behind by a dead one were killed, and none is left.
@@ -90,8 +90,7 @@ struct GaveUp {
 struct Gone {};
 }  // namespace keeper
 
-using KeeperMessage =
-    std::variant<keeper::Spawned, keeper::SpawnFailed, keeper::Ended, keeper::OrphansSwept, keeper::GaveUp, keeper::Gone>;
+using KeeperMessage = std::variant<keeper::Spawned, keeper::SpawnFailed, keeper::Ended, keeper::OrphansSwept, keeper::GaveUp, keeper::Gone>;
 
 struct KeeperOptions {
   int executable = -1;  ///< default for SpawnRequest::executable; borrowed during start(); -1: this process's own

@@ -115,7 +115,8 @@ Result<void> WatchdogLink::receive(std::vector<WatchdogMessage>& messages) {
       messages.push_back(watchdog::Gone{});
       return {};
     }
-    if (message->size != sizeof word || word.magic != wire::kWatchdogMagic) return fail(ErrorCode::corrupt, "listening to the watchdog: not a word of its own");
+    if (message->size != sizeof word || word.magic != wire::kWatchdogMagic)
+      return fail(ErrorCode::corrupt, "listening to the watchdog: not a word of its own");
     switch (word.kind) {
       case wire::WatchdogWordKind::ready: break;
       case wire::WatchdogWordKind::fired_deadline: messages.push_back(watchdog::Fired{watchdog::Fired::Why::deadline}); break;

@@ -14,8 +14,8 @@
 #include "drover/types/error.hpp"
 #include "drover/types/time.hpp"
 #include "os/event_fd.hpp"
-#include "os/memfd.hpp"
 #include "os/helper_process.hpp"
+#include "os/memfd.hpp"
 #include "os/pidfd.hpp"
 #include "os/unique_fd.hpp"
 

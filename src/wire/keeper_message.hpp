@@ -71,10 +71,9 @@ inline constexpr std::uint32_t kKeeperMessageFdsMax = 1 + 4 + kKeeperCgroupsMax 
 /// True if the keeper may act on it: every count within its bound and as many descriptors as it says.
 inline constexpr bool is_valid(const KeeperSpawn& spawn, std::size_t message_bytes, std::size_t fds_received) {
   return message_bytes == sizeof(KeeperSpawn) && spawn.magic == kKeeperMagic && spawn.version == kKeeperVersion &&
-         (spawn.flags & ~keeper_flag::kAll) == 0 && spawn.argc >= 1 && spawn.argc <= kKeeperStringsMax &&
-         spawn.envc <= kKeeperStringsMax && spawn.blob_bytes >= spawn.argc + spawn.envc + 1 &&
-         spawn.blob_bytes <= kKeeperBlobBytesMax && spawn.cgroups <= kKeeperCgroupsMax && spawn.fds <= kKeeperFdsMax &&
-         spawn.rlimits <= kKeeperRlimitsMax && fds_received == keeper_fds_expected(spawn);
+         (spawn.flags & ~keeper_flag::kAll) == 0 && spawn.argc >= 1 && spawn.argc <= kKeeperStringsMax && spawn.envc <= kKeeperStringsMax &&
+         spawn.blob_bytes >= spawn.argc + spawn.envc + 1 && spawn.blob_bytes <= kKeeperBlobBytesMax && spawn.cgroups <= kKeeperCgroupsMax &&
+         spawn.fds <= kKeeperFdsMax && spawn.rlimits <= kKeeperRlimitsMax && fds_received == keeper_fds_expected(spawn);
 }
 
 /// Points `strings[i]` at the i-th of `count` strings in the blob. False unless there are exactly that many and the last
@@ -96,7 +95,8 @@ enum class KeeperReplyKind : std::uint32_t { hello = 1, spawned, spawn_failed, e
 /// Why a process could not be started; names in keeper_step_name.
 enum class KeeperStep : std::int32_t { none, request, table, arguments, clone, session, stdio, fds, cgroup, rlimit, nice, cwd, exec };
 inline constexpr const char* keeper_step_name(std::int32_t step) {
-  constexpr const char* kNames[] = {"none", "request", "table", "arguments", "clone", "session", "stdio", "fds", "cgroup", "rlimit", "nice", "cwd", "exec"};
+  constexpr const char* kNames[] = {"none", "request", "table",  "arguments", "clone", "session", "stdio",
+                                    "fds",  "cgroup",  "rlimit", "nice",      "cwd",   "exec"};
   return step >= 0 && step < static_cast<std::int32_t>(sizeof kNames / sizeof kNames[0]) ? kNames[step] : "unknown";
 }
 
@@ -107,7 +107,8 @@ struct KeeperReply {
   KeeperReplyKind kind{};
   std::uint32_t slot = 0;
   std::uint32_t incarnation = 0;
-  std::int32_t what = 0;   // hello: KeeperMode; spawned: its pid in /proc, or 0; spawn_failed: KeeperStep; ended: si_code; gave_up: KeeperGaveUp
+  std::int32_t what =
+      0;  // hello: KeeperMode; spawned: its pid in /proc, or 0; spawn_failed: KeeperStep; ended: si_code; gave_up: KeeperGaveUp
   std::int32_t value = 0;  // hello: 1 if orphans can be swept; spawn_failed: errno; ended: si_status; orphans_swept: killed
   std::int64_t user_ns = 0;
   std::int64_t system_ns = 0;

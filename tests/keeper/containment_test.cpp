@@ -9,13 +9,13 @@
 #include <random>
 #include <thread>
 
+#include "keeper/helper_images.hpp"
+#include "keeper/support.hpp"
 #include "os/helper_image.hpp"
 #include "os/helper_process.hpp"
 #include "os/limits.hpp"
 #include "os/message_socket.hpp"
 #include "os/process_stats.hpp"
-#include "keeper/helper_images.hpp"
-#include "keeper/support.hpp"
 #include "wire/keeper_message.hpp"
 
 namespace drover::test {
@@ -38,7 +38,8 @@ void stand_up(int tree, int pipe, std::vector<std::string> argv, bool with_watch
     if (!watchdog) _exit(91);
     standing->watchdog = std::move(*watchdog);
   }
-  if (!standing->keeper.request_spawn({.slot = SlotId(0), .incarnation = Incarnation(1), .argv = std::move(argv), .fds = {pipe}})) _exit(92);
+  if (!standing->keeper.request_spawn({.slot = SlotId(0), .incarnation = Incarnation(1), .argv = std::move(argv), .fds = {pipe}}))
+    _exit(92);
   for (;;) ::pause();  // what it holds, it holds until it is killed
 }
 
@@ -293,7 +294,8 @@ TEST(Containment, CgroupKillEndsAStormAtOnce) {
   ASSERT_TRUE(leaf) << leaf.error().what();
   const UniqueFd tree = evil("tree");
   Pipe pipe;
-  auto worker = keeper.spawn({.executable = tree.get(), .argv = {"tree", "storm"}, .fds = {pipe.write_end.get()}, .cgroup_procs = leaf->procs_fds()});
+  auto worker =
+      keeper.spawn({.executable = tree.get(), .argv = {"tree", "storm"}, .fds = {pipe.write_end.get()}, .cgroup_procs = leaf->procs_fds()});
   ASSERT_TRUE(worker);
   ASSERT_TRUE(pipe.wait_bytes(5, in(Seconds(10))));
   EXPECT_FALSE(leaf->is_empty());

@@ -84,7 +84,8 @@ TEST(Spawn, TheHostPidAndThePidfdNameTheProcess) {
   EXPECT_EQ(std::string(path, static_cast<size_t>(std::max<ssize_t>(size, 0))), evil_path("ending"));
   EXPECT_TRUE(cpu_time(worker->host_pid));
   const TimePoint deadline = in(Seconds(5));
-  while (state_of(worker->host_pid).value_or('?') != 'S' && system_clock().now() < deadline) ::sched_yield();  // it has written, and goes to sleep
+  while (state_of(worker->host_pid).value_or('?') != 'S' && system_clock().now() < deadline)
+    ::sched_yield();  // it has written, and goes to sleep
   EXPECT_EQ(state_of(worker->host_pid).value_or('?'), 'S');
   ASSERT_TRUE(worker->pidfd.send(SIGKILL).value_or(false));
   auto ended = keeper.wait_ended(worker->incarnation);
@@ -106,7 +107,8 @@ TEST(Spawn, AWorkerIsBornWithItsOwnDescriptorsCleanSignalsAndItsLimits) {
   const UniqueFd leaked(::open("/dev/null", O_RDONLY));  // not close-on-exec, on purpose
   rlimit core_before{};
   ::getrlimit(RLIMIT_CORE, &core_before);
-  const rlimit core_files_please{core_before.rlim_max > 0 ? core_before.rlim_max : 4096, core_before.rlim_max > 0 ? core_before.rlim_max : 4096};
+  const rlimit core_files_please{core_before.rlim_max > 0 ? core_before.rlim_max : 4096,
+                                 core_before.rlim_max > 0 ? core_before.rlim_max : 4096};
   ::setrlimit(RLIMIT_CORE, &core_files_please);
   TestKeeper keeper;
   ::sigprocmask(SIG_SETMASK, &before, nullptr);
@@ -223,7 +225,10 @@ TEST(Spawn, NothingIsLostWhileTheSupervisorDoesNotListen) {
   std::vector<KeeperMessage> messages;
   const TimePoint deadline = in(Seconds(90));
   while (ended.size() < count && system_clock().now() < deadline) {
-    while (sent < count && keeper->request_spawn({.incarnation = Incarnation(sent + 1), .executable = ending.get(), .argv = {"ending", "exit", std::to_string(sent % 250)}})) ++sent;
+    while (sent < count &&
+           keeper->request_spawn(
+               {.incarnation = Incarnation(sent + 1), .executable = ending.get(), .argv = {"ending", "exit", std::to_string(sent % 250)}}))
+      ++sent;
     // Now its request queue is full, or all are sent. Listen to one mouthful only, then ask again.
     if (!wait_readable(keeper->fd(), deadline)) break;
     messages.clear();
@@ -246,7 +251,8 @@ TEST(Spawn, NothingIsLostWhileTheSupervisorDoesNotListen) {
 TEST(Spawn, AMemoryLimitReallyKillsAndIsAttributed) {
   auto cgroups = CgroupTree::create("test-memory");
   ASSERT_TRUE(cgroups);
-  if (cgroups->layers().memory != LimitLayer::cgroup_v1 && cgroups->layers().memory != LimitLayer::cgroup_v2) GTEST_SKIP() << "no memory cgroup is writable here";
+  if (cgroups->layers().memory != LimitLayer::cgroup_v1 && cgroups->layers().memory != LimitLayer::cgroup_v2)
+    GTEST_SKIP() << "no memory cgroup is writable here";
   TestKeeper keeper;
   constexpr std::uint64_t kLimit = 32u << 20;
   auto limited = cgroups->make_leaf("limited", {.memory_bytes = kLimit});
@@ -275,7 +281,8 @@ TEST(Spawn, AMemoryLimitReallyKillsAndIsAttributed) {
 TEST(Spawn, AProcessLimitReallyRefusesForks) {
   auto cgroups = CgroupTree::create("test-pids");
   ASSERT_TRUE(cgroups);
-  if (cgroups->layers().processes != LimitLayer::cgroup_v1 && cgroups->layers().processes != LimitLayer::cgroup_v2) GTEST_SKIP() << "no pids cgroup is writable here";
+  if (cgroups->layers().processes != LimitLayer::cgroup_v1 && cgroups->layers().processes != LimitLayer::cgroup_v2)
+    GTEST_SKIP() << "no pids cgroup is writable here";
   TestKeeper keeper;
   auto leaf = cgroups->make_leaf("few", {.processes = 10});
   ASSERT_TRUE(leaf);
@@ -335,7 +342,8 @@ TEST(Spawn, AHostsWaitNeverSeesKeeperOrWatchdog) {
 
 TEST(Spawn, IdleKeeperAndDisarmedWatchdogDoNotWakeUp) {
   TestKeeper keeper({.run_deadline_boottime = system_clock().boottime() + Seconds(3600)});
-  auto watchdog = WatchdogLink::start({.run_deadline_boottime = system_clock().boottime() + Seconds(3600), .beat_silence = Millis(40)}, keeper->pidfd(), in(Seconds(5)));
+  auto watchdog = WatchdogLink::start({.run_deadline_boottime = system_clock().boottime() + Seconds(3600), .beat_silence = Millis(40)},
+                                      keeper->pidfd(), in(Seconds(5)));
   ASSERT_TRUE(watchdog);
   const UniqueFd ending = evil("ending");
   Pipe pipe;
@@ -346,7 +354,10 @@ TEST(Spawn, IdleKeeperAndDisarmedWatchdogDoNotWakeUp) {
   watchdog->disarm();
   // Two ticks (10 ms each) after disarming the watchdog has stopped looking.
   EXPECT_FALSE(wait_readable(watchdog->fd(), in(Millis(100))));
-  const auto switches = [&] { return std::tuple(voluntary_switches(keeper->host_pid()).value(), voluntary_switches(watchdog->host_pid()).value(), voluntary_switches(worker->host_pid).value()); };
+  const auto switches = [&] {
+    return std::tuple(voluntary_switches(keeper->host_pid()).value(), voluntary_switches(watchdog->host_pid()).value(),
+                      voluntary_switches(worker->host_pid).value());
+  };
   const auto before = switches();
   EXPECT_FALSE(wait_readable(keeper->fd(), in(Millis(scaled(400, 5000)))));
   EXPECT_EQ(before, switches());

@@ -116,7 +116,8 @@ class TestKeeper {
       ADD_FAILURE() << sent.error().what();
       return std::nullopt;
     }
-    auto spawned = wait<keeper::Spawned>(in(Seconds(10)), [&](const keeper::Spawned& one) { return one.incarnation == request.incarnation; });
+    auto spawned =
+        wait<keeper::Spawned>(in(Seconds(10)), [&](const keeper::Spawned& one) { return one.incarnation == request.incarnation; });
     if (!spawned) {
       auto failed = wait<keeper::SpawnFailed>(in(Millis(0)));
       ADD_FAILURE() << "not spawned: " << (failed ? failed->step + " " + std::to_string(failed->errno_value) : "no word");

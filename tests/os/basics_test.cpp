@@ -2,8 +2,8 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
-#include <signal.h>
 #include <sched.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -94,8 +94,8 @@ TEST(Poller, NeverReturnsBeforeItsDeadlineAndIsPreciseBelowAMillisecond) {
 void ignore_signal(int) {}
 
 TEST(Poller, ASignalDoesNotEndTheWait) {
-  struct sigaction action {};
-  struct sigaction before {};
+  struct sigaction action{};
+  struct sigaction before{};
   action.sa_handler = ignore_signal;  // no SA_RESTART: epoll_wait gets EINTR
   ::sigaction(SIGALRM, &action, &before);
   itimerval often{.it_interval = {.tv_sec = 0, .tv_usec = 5000}, .it_value = {.tv_sec = 0, .tv_usec = 5000}};

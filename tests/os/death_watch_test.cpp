@@ -26,7 +26,8 @@ TimePoint in(Nanos timeout) { return after(system_clock().now(), timeout); }
 /// A mourner with a page of its own.
 class Mourner {
  public:
-  explicit Mourner(std::vector<std::string> arguments) : page_(Memfd::create("page", 4096).value()), mapping_(page_.map_writable().value()) {
+  explicit Mourner(std::vector<std::string> arguments)
+      : page_(Memfd::create("page", 4096).value()), mapping_(page_.map_writable().value()) {
     int ends[2];
     if (::pipe2(ends, O_CLOEXEC) != 0) abort();
     arguments.insert(arguments.begin(), "mourner");
@@ -83,8 +84,8 @@ std::vector<std::uint64_t> wait_hints(DeathWatch& watch, TimePoint deadline) {
   return tokens;
 }
 
-#define NEEDS_WATCH(name)               \
-  const auto name = start_watch();      \
+#define NEEDS_WATCH(name)          \
+  const auto name = start_watch(); \
   if (!name) GTEST_SKIP() << "this kernel has no futex_waitv"
 
 TEST(DeathWatchTest, TheRightWorkerIsHintedAndFastWhateverItsSize) {
@@ -109,7 +110,8 @@ TEST(DeathWatchTest, TheRightWorkerIsHintedAndFastWhateverItsSize) {
     }
     std::ranges::sort(hint_ms);
     std::ranges::sort(pidfd_ms);
-    std::printf("%s MiB: death hint p50 %.2f ms, pidfd p50 %.2f ms\n", mebibytes.c_str(), hint_ms[hint_ms.size() / 2], pidfd_ms[pidfd_ms.size() / 2]);
+    std::printf("%s MiB: death hint p50 %.2f ms, pidfd p50 %.2f ms\n", mebibytes.c_str(), hint_ms[hint_ms.size() / 2],
+                pidfd_ms[pidfd_ms.size() / 2]);
   }
 }
 

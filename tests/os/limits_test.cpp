@@ -153,7 +153,9 @@ TEST(Limits, WithoutPermissionItSaysWhatIsLeftAndGoesOn) {
     auto leaf = tree->make_leaf("one", {.memory_bytes = 1 << 20});
     if (!leaf) ::_exit(2);
     if (leaf->valid()) ::_exit(0);  // delegated to this user: fine too
-    if (tree->layers().memory != LimitLayer::polling || tree->layers().processes != LimitLayer::rlimit || tree->layers().tree_kill != LimitLayer::absent) ::_exit(3);
+    if (tree->layers().memory != LimitLayer::polling || tree->layers().processes != LimitLayer::rlimit ||
+        tree->layers().tree_kill != LimitLayer::absent)
+      ::_exit(3);
     auto killed = leaf->kill();
     if (!killed || *killed) ::_exit(4);
     ::_exit(0);
