@@ -25,7 +25,8 @@ void ResultArena::collect() {
   std::size_t kept = 0;
   for (std::size_t i = 0; i < live_count_; ++i) {
     const std::uint16_t index = live_[i].index;
-    if (view_.released()[index].load(std::memory_order_acquire) == generation_[index]) {
+    // Sequentially consistent: this is also the last look of a worker that goes to sleep for want of room.
+    if (view_.released()[index].load(std::memory_order_seq_cst) == generation_[index]) {
       used_mask_ &= ~(std::uint64_t{1} << index);
     } else {
       live_[kept++] = live_[i];

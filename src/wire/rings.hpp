@@ -12,6 +12,8 @@
 /// Flag and tail are sequentially consistent, so one of the two sides always sees the other (Dekker); no wake-up is lost.
 
 #include <atomic>
+#include <bit>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <optional>
@@ -167,16 +169,24 @@ class CompletionReader {
 
  private:
   static void copy(const Slot& slot, Completion& out) {
-    // Byte-wise copy of memory another process may be writing: each field is read once, through volatile.
-    const volatile Slot& s = slot;
-    out.task = s.task;
-    out.epoch = s.epoch;
-    out.length = s.length;
-    out.granule = s.granule;
-    out.extent = s.function_or_extent;
-    out.kind = s.kind;
-    out.inline_size = s.inline_size;
-    std::memcpy(out.inline_bytes.data(), slot.inline_bytes.data(), kInlineBytes);
+    // Memory another process may be writing: each of the eight words is loaded once, atomically, and what is checked later is
+    // what was loaded. A worker that writes meanwhile gets a mixture of its own words refused or believed, nothing else happens.
+    static_assert(std::endian::native == std::endian::little && offsetof(Slot, epoch) == 8 && offsetof(Slot, length) == 20 &&
+                  offsetof(Slot, granule) == 24 && offsetof(Slot, function_or_extent) == 28 && offsetof(Slot, kind) == 30 &&
+                  offsetof(Slot, inline_size) == 31 && offsetof(Slot, inline_bytes) == 32);
+    const auto word = [words = reinterpret_cast<const std::uint64_t*>(&slot)](std::size_t i) { return __atomic_load_n(words + i, __ATOMIC_RELAXED); };
+    out.task = word(0);
+    out.epoch = static_cast<std::uint32_t>(word(1));
+    out.length = static_cast<std::uint32_t>(word(2) >> 32);
+    const std::uint64_t rest = word(3);
+    out.granule = static_cast<std::uint32_t>(rest);
+    out.extent = static_cast<std::uint16_t>(rest >> 32);
+    out.kind = static_cast<std::uint8_t>(rest >> 48);
+    out.inline_size = static_cast<std::uint8_t>(rest >> 56);
+    for (std::size_t i = 0; i < kInlineBytes / 8; ++i) {
+      const std::uint64_t bytes = word(4 + i);
+      std::memcpy(out.inline_bytes.data() + 8 * i, &bytes, 8);
+    }
   }
   IncarnationView view_;
   std::uint64_t arena_bytes_;
