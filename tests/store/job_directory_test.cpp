@@ -252,6 +252,36 @@ TEST(FullDisk, TheJobEndsAsAHostFaultNothingAcknowledgedIsLostAndTheEndingIsReco
   EXPECT_EQ(recorded->size(), 1u);
 }
 
+/// Takes every free block.
+void fill_up(const std::string& path) {
+  auto ballast = fs().open(path, OpenMode::create_new);
+  ASSERT_OK(ballast);
+  const std::vector<std::byte> block(4096);
+  std::uint64_t at = 0;
+  while ((*ballast)->write_at(at, block)) at += block.size();
+}
+
+TEST(FullDisk, WhenSomebodyElseFillsItTheReserveKeepsRoomForTheEnding) {
+  SmallDisk disk("24m");
+  if (!disk.mounted()) GTEST_SKIP() << "mounting a small tmpfs needs root";
+  Job job(disk.path());
+  ASSERT_OK(job.start({.grain = Grain::rows}, {}, true));
+  job.complete(0);
+  ASSERT_TRUE(job.settle());
+  ASSERT_NO_FATAL_FAILURE(fill_up(disk.path() + "/ballast"));
+  for (std::uint64_t task = 1; task < 2000; ++task) job.complete(task, std::string(2000, 'r'), true);
+  EXPECT_FALSE(job.settle());
+  ASSERT_TRUE(job.writer->failure().has_value());
+  EXPECT_EQ(job.writer->failure()->code(), ErrorCode::no_space) << job.writer->failure()->what();
+  EXPECT_TRUE(*fs().exists(disk.path() + "/ledger.reserve")) << "given back too early: somebody else would take it";
+  ASSERT_OK(job.finish(ending::HostFault{"ledger: no space left"}));
+  EXPECT_FALSE(*fs().exists(disk.path() + "/ledger.reserve"));
+  auto ledger = job.read();
+  ASSERT_OK(ledger);
+  EXPECT_EQ((*ledger->runs("boot-1", nullptr)).back().ending_name, "host_fault");
+  EXPECT_EQ(*ledger->recorded(), (std::vector<RecordedRange>{{TaskId(0), TaskId(0)}}));
+}
+
 TEST(FullDisk, StartingOnOneIsRefusedWithoutLeftovers) {
   SmallDisk disk("4m");
   if (!disk.mounted()) GTEST_SKIP() << "mounting a small tmpfs needs root";
