@@ -742,6 +742,7 @@ class World {
   bool ended_in_this_step(const command::Revoke& c) const {
     return std::ranges::any_of(events_, [&](const Event& e) {
       if (const auto* const x = std::get_if<event::Published>(&e)) return x->task == c.task && x->epoch == c.epoch;
+      if (const auto* const x = std::get_if<event::Revoked>(&e)) return x->taken_back && x->task == c.task && x->epoch == c.epoch;
       if (const auto* const x = std::get_if<event::Died>(&e)) return x->slot == c.slot && x->incarnation == c.incarnation;
       return std::holds_alternative<event::KeeperLost>(e);
     });
