@@ -1,6 +1,7 @@
 // Goal: whatever is wrong is said in one clear line and one line on what to do, with the right exit status, and nothing is lost or left
 // behind. Method: the real drover with wrong words, wrong places, a full disk, damaged files.
 
+#include <sqlite3.h>
 #include <sys/mount.h>
 
 #include <algorithm>
@@ -49,8 +50,8 @@ TEST(BadInput, EveryMistakeOfACommandLineIsToldAtOnce) {
 
 TEST(BadInput, EveryMistakeOfAConfigurationFileIsToldWithItsLine) {
   const Scratch scratch;
-  std::ofstream(scratch / "a.toml") << "[echo]\ntask = 3\nworkers = 0\nbytes = \"x\"\n";
-  expect_refused(run(scratch, {"echo", "--config", "a.toml"}), 2, {"a.toml:2: unknown key 'echo.task'", "did you mean 'tasks'?", "a.toml:3: echo.workers '0'", "a.toml:4: echo.bytes is text"});
+  std::ofstream(scratch / "a.toml") << "[echo]\ntask = 3\nworkers = 0\nseed = \"x\"\n";
+  expect_refused(run(scratch, {"echo", "--config", "a.toml"}), 2, {"a.toml:2: unknown key 'echo.task'", "did you mean 'tasks'?", "a.toml:3: echo.workers '0'", "a.toml:4: echo.seed is text"});
   expect_refused(run(scratch, {"echo", "--config", "b.toml"}), 2, {"'b.toml'", "No such file"});
 }
 
@@ -100,15 +101,20 @@ TEST(BadInput, AJobThatIsNotThereIsNamedWithTheNearestOne) {
 
 TEST(BadInput, ACorruptLedgerIsRefusedAndLeftAsItIs) {
   const Scratch scratch;
-  ASSERT_EQ(run(scratch, {"echo", "--tasks", "2000", "--fail-every", "1000", "--job", "a"}).status, 1);
+  const Ended first = run(scratch, {"echo", "--tasks", "1000000", "--sleep", "1ms", "--time", "1500ms", "--job", "a"});
+  ASSERT_EQ(first.status, 3) << first.all();
   const std::string file = scratch / "a/ledger.db";
+  // Everything into the file itself: what stood in the write-ahead log would rightly mend the damage.
+  sqlite3* database = nullptr;
+  ASSERT_EQ(sqlite3_open(file.c_str(), &database), SQLITE_OK);
+  ASSERT_EQ(sqlite3_exec(database, "PRAGMA wal_checkpoint(TRUNCATE)", nullptr, nullptr, nullptr), SQLITE_OK);
+  sqlite3_close(database);
   std::string bytes = read_file(file);
   ASSERT_GT(bytes.size(), 20000u);
   for (std::size_t i = 8192; i < 16384; ++i) bytes[i] = static_cast<char>(i * 31);
   std::ofstream(file, std::ios::binary | std::ios::trunc) << bytes;
-  const Ended resumed = run(scratch, {"resume", "a"});
-  expect_refused(resumed, 4, {"drover: resume: ", "ledger.db"});
-  EXPECT_EQ(read_file(file), bytes);
+  expect_refused(run(scratch, {"resume", "a", "--time", "10m"}), 4, {"drover: resume: ", "ledger.db"});
+  EXPECT_TRUE(read_file(file) == bytes) << "the damaged ledger was changed";
   std::ofstream(file, std::ios::binary | std::ios::trunc) << "this was a ledger";
   expect_refused(run(scratch, {"resume", "a"}), 4, {"drover: resume: ", "ledger.db"});
   expect_refused(run(scratch, {"status", "a"}), 4, {"drover: status: ", "ledger.db"});
@@ -121,20 +127,22 @@ TEST(BadInput, ACorruptCheckpointIsAnErrorThatNamesTheWayBack) {
   ASSERT_EQ(first.status, 3) << first.all();
   std::vector<fs::path> checkpoints;
   for (const auto& entry : fs::directory_iterator(scratch / "a/checkpoints")) checkpoints.push_back(entry.path());
-  std::ranges::sort(checkpoints);
+  std::ranges::sort(checkpoints, {}, [](const fs::path& file) { return std::stoull(file.filename().string()); });  // NUMBER-HASH.ckpt
   ASSERT_GE(checkpoints.size(), 2u);
   const std::string good = read_file(checkpoints.back());
   std::string bad = good;
   bad[bad.size() / 2] = static_cast<char>(bad[bad.size() / 2] ^ 1);
   fs::permissions(checkpoints.back(), fs::perms::owner_write, fs::perm_options::add);
   std::ofstream(checkpoints.back(), std::ios::binary | std::ios::trunc) << bad;
-  const Ended resumed = run(scratch, {"resume", "a", "--time", "6s"});
+  const std::string more = std::to_string(static_cast<int>(status_of(scratch, "a")["timings"]["consumed_seconds"].get<double>()) + 4) + "s";
+  const Ended resumed = run(scratch, {"resume", "a", "--time", more});
   EXPECT_EQ(resumed.status, 4) << resumed.all();
   EXPECT_TRUE(says(resumed, checkpoints.back().filename().string())) << resumed.all();
   EXPECT_TRUE(says(resumed, "drover resume --checkpoint")) << resumed.all();
-  EXPECT_EQ(read_file(checkpoints.back()), bad);  // evidence, not repaired
+  EXPECT_TRUE(read_file(checkpoints.back()) == bad);  // evidence, not repaired
   std::ofstream(checkpoints.back(), std::ios::binary | std::ios::trunc) << good;
-  EXPECT_EQ(run(scratch, {"resume", "a", "--time", "6s"}).status, 3);
+  // The refused attempt was a run too, of no length.
+  EXPECT_EQ(run(scratch, {"resume", "a", "--time", more}).status, 3);
 }
 
 /// A small disk of its own; skipped by name where it cannot be had.
@@ -160,7 +168,7 @@ TEST_F(FullDisk, ADiskThatIsFullFromTheStartIsSaid) {
 
 TEST_F(FullDisk, ADiskThatFillsUpEndsTheJobWithItsEndingRecordedAndNothingLost) {
   resize("size=24m");
-  const Ended first = run(scratch_, {"echo", "--job", "disk/a", "--tasks", "4000", "--bytes", "64K", "--json"});
+  const Ended first = run(scratch_, {"echo", "--job", "disk/a", "--tasks", "600", "--bytes", "64K", "--durability", "process", "--json"});
   ASSERT_EQ(first.status, 4) << first.all();
   const json result = first.last_json();
   EXPECT_EQ(result["outcome"], "host_fault") << first.all();
@@ -168,10 +176,10 @@ TEST_F(FullDisk, ADiskThatFillsUpEndsTheJobWithItsEndingRecordedAndNothingLost) 
   EXPECT_EQ(result["digest"], nullptr);
   const json status = status_of(scratch_, "disk/a");
   EXPECT_EQ(status["outcome"], "host_fault") << "the ending must be in the ledger though the disk is full: " << status;
-  resize("size=600m");
+  resize("size=200m");
   const Ended second = run(scratch_, {"resume", "disk/a", "--json"});
   ASSERT_EQ(second.status, 0) << second.all();
-  const Ended whole = run(scratch_, {"echo", "--job", "b", "--tasks", "4000", "--bytes", "64K", "--json"});
+  const Ended whole = run(scratch_, {"echo", "--job", "b", "--tasks", "600", "--bytes", "64K", "--durability", "process", "--json"});
   EXPECT_EQ(second.last_json()["digest"], whole.last_json()["digest"]) << second.all();
 }
 
