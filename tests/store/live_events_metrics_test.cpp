@@ -189,7 +189,8 @@ TEST(EventsLog, OneObjectALineWhateverTheCauseSays) {
     auto log = EventsLog::open(fs(), dir / "events.jsonl", {.run = 3});
     ASSERT_OK(log);
     log->add({.at = TimePoint(Nanos(42)), .kind = "worker_died", .cause = "crashed(SIGSEGV)", .slot = SlotId(1), .incarnation = Incarnation(2), .task = TaskId(3), .epoch = Epoch(4)});
-    log->add({.kind = "odd", .cause = std::string_view("quote\" back\\ line\n tab\t nul\0 bad \xff\xc0\x80\xed\xa0\x80 good \xc3\xa9\xe2\x82\xac\xf0\x9f\x90\x8e", 66)});
+    static constexpr char kOdd[] = "quote\" back\\ line\n tab\t nul\0 bad \xff\xc0\x80\xed\xa0\x80 good \xc3\xa9\xe2\x82\xac\xf0\x9f\x90\x8e";
+    log->add({.kind = "odd", .cause = std::string_view(kOdd, sizeof kOdd - 1)});
     log->flush();
     EXPECT_EQ(log->written(), 2u);
   }
