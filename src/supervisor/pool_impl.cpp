@@ -107,14 +107,36 @@ void PoolImpl::released(std::uint64_t tasks, std::uint64_t bytes) {
 
 void PoolImpl::post(std::vector<Staged>& staged) {
   if (staged.empty()) return;
+  bool too_late = false;
   {
     const std::lock_guard lock(mutex_);
-    if (inbox_.submissions.empty()) inbox_.submissions.swap(staged);
-    else inbox_.submissions.insert(inbox_.submissions.end(), staged.begin(), staged.end());
-    inbox_filled_.store(true, std::memory_order_seq_cst);
+    too_late = loop_over_.load();
+    if (!too_late) {
+      if (inbox_.submissions.empty()) inbox_.submissions.swap(staged);
+      else inbox_.submissions.insert(inbox_.submissions.end(), staged.begin(), staged.end());
+      inbox_filled_.store(true, std::memory_order_seq_cst);
+    }
   }
+  if (too_late) refuse(staged);
   staged.clear();
   if (loop_sleeping_.load(std::memory_order_seq_cst)) bell_.ring();
+}
+
+void PoolImpl::refuse(const std::vector<Staged>& staged) {
+  for (const Staged& t : staged) {
+    arena_->free(t.extent);
+    arena_->drop_broadcast(t.broadcast);
+    released(1, t.extent.bytes);
+    Delivery d;
+    d.task = t.id;
+    d.tag = t.tag;
+    d.attempts = 0;
+    d.outcome = std::make_unique<Outcome>(outcome::Rejected{RejectKind::closing});
+    t.stream->undelivered.fetch_sub(1);
+    const std::lock_guard lock(t.stream->mutex);
+    t.stream->ready.push_back(std::move(d));
+    t.stream->arrived.notify_one();
+  }
 }
 
 void PoolImpl::ask_stop(Shutdown how, TimePoint deadline) {
@@ -210,7 +232,8 @@ void PoolImpl::ended() {
     const std::lock_guard lock(mutex_);
     loop_over_.store(true);
   }
-  take_inbox(last);  // drops what came too late; promises in it break, nobody waits for ever
+  take_inbox(last);  // what came too late; promises in its calls break, its tasks are answered: nobody waits for ever
+  refuse(last.submissions);
   const std::lock_guard lock(ended_mutex_);
   ended_ = true;
   ended_changed_.notify_all();

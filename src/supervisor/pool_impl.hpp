@@ -89,6 +89,7 @@ class PoolImpl : public std::enable_shared_from_this<PoolImpl> {
   Result<void> acquire(std::uint64_t bytes, TimePoint deadline);
   TaskId next_task() { return TaskId(next_task_.fetch_add(1, std::memory_order_relaxed)); }
   void set_first_task(TaskId first) { next_task_.store(first.value); }
+  /// Hands them to the loop; when that has ended, each is answered rejected(closing) at once.
   void post(std::vector<Staged>& staged);
   /// False, and never called, when the loop has ended.
   bool call(std::function<void(Supervisor&)> f);
@@ -124,6 +125,8 @@ class PoolImpl : public std::enable_shared_from_this<PoolImpl> {
   std::thread loop;                         ///< started by Pool::start, joined by the last owner
 
  private:
+  void refuse(const std::vector<Staged>& staged);
+
   PoolOptions options_;
   std::unique_ptr<InputArena> arena_;
   EventFd bell_;

@@ -232,6 +232,7 @@ void Supervisor::check_ready(WorkerLink& link, TimePoint now) {
   const std::uint32_t ready = link.control().ready.load(std::memory_order_acquire);
   if (ready == 1) {
     link.ready = true;
+    view_dirty_ = true;
     if (death_watch_ && death_watch_->add(&link.control().death_word, (std::uint64_t{link.slot().value} << 32) | link.incarnation().value)) link.watched = true;
     events_.push_back(engine::event::Ready{link.slot(), link.incarnation()});
     event_line(now, "worker_ready", {}, link.slot(), link.incarnation());
@@ -892,12 +893,19 @@ void Supervisor::end_all(TimePoint now) {
   }
   for (auto& slot : links_)
     for (auto& link : slot) (void)link->cgroup.kill();
-  // After a host fault some tasks have no recorded ending. Nobody waits for ever: they are lost to this run, and say so.
+  // After a host fault some tasks have no recorded ending, and some tasks came too late. Nobody waits for ever: what was leased
+  // is lost to this run, in doubt if it has effects, and what came too late was never taken; each says so.
   std::vector<TaskId> open;
   entries_.for_each([&](const TaskEntry& e) { open.push_back(e.id); });
   for (const TaskId id : open) {
     TaskEntry* e = entries_.find(id);
-    if (!e->outcome) e->outcome = std::make_unique<Outcome>(outcome::Lost{LossCause::supervisor});
+    if (!e->outcome) {
+      const bool leased = e->epoch != Epoch{};
+      Outcome ending = outcome::Lost{LossCause::supervisor};
+      if (leased && e->effect == EffectClass::effectful) ending = outcome::UnknownEffect{LossCause::supervisor};
+      if (!leased && !host_fault_) ending = outcome::Rejected{RejectKind::closing};
+      e->outcome = std::make_unique<Outcome>(std::move(ending));
+    }
     deliver(id);
   }
   flush_deliveries();
@@ -906,6 +914,7 @@ void Supervisor::end_all(TimePoint now) {
   for (auto& w : waiting_) w.done(fail(ErrorCode::closed, "the run has ended"));
   waiting_.clear();
   summary_.counts = scheduler_->counts();
+  summary_.last_fault = last_fault_;
   live_state_ = store::LiveJobState::ended;
   publish_views(now, true);
   event_line(now, "loop_ended", summary_.host_fault ? summary_.host_fault->what() : summary_.gave_up);

@@ -31,6 +31,7 @@ class ControlServer;
 struct RunSummary {
   engine::Counts counts{};
   std::vector<std::pair<std::string, std::uint64_t>> faults_by_kind;  ///< attempts that did not complete, by outcome name
+  std::string last_fault;              ///< the last of them, with its evidence
   std::string ended_by;                ///< empty: asked to; else gave_up, host_fault, watchdog with its evidence
   std::optional<Error> host_fault{};
   std::string gave_up{};

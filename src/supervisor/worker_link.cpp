@@ -70,7 +70,10 @@ std::optional<TaskId> WorkerLink::started() const {
   for (std::uint64_t p = front_; p < writer_.tail(); ++p) {
     const Lease& l = leases_[p % wire::kSlots];
     if (!l.open) continue;
-    if (writer_.claimed(p)) return l.task;
+    // Whatever is no longer `leased` was touched by the worker: one that writes garbage over its claim has begun it too, else a
+    // task that does so would go back free again and again.
+    const auto claim = memory_->view().submissions()[p % wire::kSlots].claim.load(std::memory_order_acquire);
+    if (claim != static_cast<std::uint32_t>(wire::Claim::leased)) return l.task;
     return std::nullopt;
   }
   return std::nullopt;

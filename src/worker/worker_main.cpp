@@ -8,6 +8,7 @@
 #include "os/clock.hpp"
 #include "os/death_watch.hpp"
 #include "os/event_fd.hpp"
+#include "os/fork_guard.hpp"
 #include "os/memfd.hpp"
 #include "os/poller.hpp"
 #include "wire/rings.hpp"
@@ -54,7 +55,12 @@ class Sleeper {
   void sleep_unless(Awake awake) {
     control_.worker_sleeping.store(1, std::memory_order_seq_cst);
     if (!awake() && !stopping()) {
-      (void)poller_.wait(kNever, ready_);  // ended by the bell, or with our namespace
+      if (!poller_.wait(kNever, ready_)) {  // ended by the bell, or with our namespace
+        // A task closed our descriptors: deaf and dumb, we would keep others waiting. What was published counts.
+        static constexpr char kLine[] = "drover: worker: a task closed descriptors it did not open; this worker ends\n";
+        std::fputs(kLine, stderr);
+        std::_Exit(kStartFailed);
+      }
       bell_.drain();
     }
     control_.worker_sleeping.store(0, std::memory_order_relaxed);
@@ -125,11 +131,17 @@ class Worker {
   }
 
   Result<void> warm_up() {
-    if (const std::uint32_t w = view_.control().warm_up; w != 0) {
-      DROVER_TRY(void* state, state_of(w - 1));
-      (void)state;
+    try {
+      if (const std::uint32_t w = view_.control().warm_up; w != 0) {
+        DROVER_TRY(void* state, state_of(w - 1));
+        (void)state;
+      }
+      return {};
+    } catch (const std::exception& e) {
+      return fail(ErrorCode::system, e.what());
+    } catch (...) {
+      return fail(ErrorCode::system, "an exception that is not a std::exception");
     }
-    return {};
   }
 
   void serve() {
@@ -223,6 +235,8 @@ void worker_main(const Registry& registry) {
   }
   const IncarnationView view{incarnation->data()};
   wire::ControlPage& control = view.control();
+  // A child that a task forks must never answer in our place: it does not have the rings.
+  keep_from_children(incarnation->bytes().subspan(wire::kSubmissionOffset, wire::kArenaOffset - wire::kSubmissionOffset));
   const EventFd own_bell = EventFd::adopt(UniqueFd(wire::kSupervisorBellFd));
   const auto start = [&]() -> Result<void> {
     if (control.magic != wire::kMagic || control.version != wire::kVersion) return fail(ErrorCode::mismatch, "the control page is of another version");
