@@ -224,6 +224,14 @@ json measure_floor() {
 
 // ---- drover's own figures
 
+/// What a pool that should have answered says of itself.
+std::string text_of(const PoolStatus& status, int killed) {
+  std::string text = "killed " + std::to_string(killed) + ", deaths " + std::to_string(status.deaths) + ", spawns " + std::to_string(status.spawns) + ", leased " +
+                     std::to_string(status.leased) + ", queued " + std::to_string(status.queued);
+  for (const WorkerView& worker : status.workers) text += "; worker " + std::to_string(worker.host_pid) + " " + worker.state + (worker.task ? " task " + std::to_string(worker.task->value) : "");
+  return text;
+}
+
 /// SIGKILL of a worker: until the caller of its task is told, and until the replacement's first result.
 void measure_deaths(json& row) {
   PoolOptions options = two_workers();
@@ -247,7 +255,7 @@ void measure_deaths(json& row) {
     if (!next) throw Refused{next.error().what()};
     const auto at = Clock::now();
     kill(pid, SIGKILL);
-    if (!endless->get(in(10s))) throw Refused{"a killed worker's task was not answered in 10 s"};
+    if (!endless->get(in(10s))) throw Refused{"a killed worker's task was not answered in 10 s (kill " + std::to_string(i + 1) + "): " + text_of(pool.status(), pid)};
     known.push_back(millis_since(at));
     if (const auto answer = next->get(in(10s)); !answer || !*answer) throw Refused{"the replacement did not answer in 10 s"};
     replaced.push_back(millis_since(at));
