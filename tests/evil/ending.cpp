@@ -69,6 +69,7 @@ int main(int argc, char** argv) {
     rlimit files{};
     getrlimit(RLIMIT_NOFILE, &files);
     char directory[4096];
+    printf("uid %u gid %u\n", getuid(), getgid());
     printf("core %llu nofile %llu nice %d cwd %s leader %d pid %d\n", static_cast<unsigned long long>(core.rlim_cur),
            static_cast<unsigned long long>(files.rlim_cur), getpriority(PRIO_PROCESS, 0), getcwd(directory, sizeof directory),
            getsid(0) == getpid(), getpid());

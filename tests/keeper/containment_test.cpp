@@ -334,14 +334,17 @@ TEST(Containment, AnOrdinaryUserGetsItThroughAUserNamespace) {
   const UniqueFd tree = evil("tree");
   Pipe pipe;
   Pipe layer;
+  Pipe output;
+  const UniqueFd ending = evil("ending");
   StandIn supervisor([&] {
-    if (::setgroups(0, nullptr) != 0 || ::setresgid(65534, 65534, 65534) != 0 || ::setresuid(65534, 65534, 65534) != 0) _exit(90);
+    if (::setgroups(0, nullptr) != 0 || ::setresgid(54321, 54321, 54321) != 0 || ::setresuid(54321, 54321, 54321) != 0) _exit(90);
     ::prctl(PR_SET_DUMPABLE, 1);  // as after the exec of a program that was always this user's
     auto keeper = KeeperLink::start({.executable = tree.get()}, in(Seconds(10)));
     if (!keeper) _exit(91);
     const char got = static_cast<char>('0' + static_cast<int>(keeper->containment()));
     (void)!::write(layer.write_end.get(), &got, 1);
     if (!keeper->request_spawn({.argv = {"tree"}, .fds = {pipe.write_end.get()}})) _exit(92);
+    if (!keeper->request_spawn({.executable = ending.get(), .argv = {"ending", "inspect"}, .stdout_fd = output.write_end.get()})) _exit(93);
     for (;;) ::pause();
   });
   layer.write_end.reset();
@@ -350,6 +353,11 @@ TEST(Containment, AnOrdinaryUserGetsItThroughAUserNamespace) {
   ASSERT_EQ(::read(layer.read_end.get(), &got, 1), 1);
   EXPECT_EQ(got, static_cast<char>('0' + static_cast<int>(LimitLayer::user_pid_namespace)));
   ASSERT_TRUE(pipe.wait_bytes(kFamily, in(Seconds(10))));
+  // Inside he is himself, not the overflow user. The program prints in one write, at its end.
+  char text[4096] = {};
+  ASSERT_TRUE(wait_readable(output.read_end.get(), in(Seconds(10))));
+  ASSERT_GT(::read(output.read_end.get(), text, sizeof text - 1), 0);
+  EXPECT_NE(std::string(text).find("uid 54321 gid 54321\n"), std::string::npos) << text;
   supervisor.kill();
   EXPECT_TRUE(pipe.wait_end(in(Seconds(5))));
   EXPECT_TRUE(wait_no_children(in(Seconds(5))));
