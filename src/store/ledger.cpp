@@ -137,7 +137,7 @@ Result<TaskRow> task_from(const Statement& row, const std::string& path, bool ch
                .final = row.integer(5) != 0,
                .in_range = false,
                .run = static_cast<std::uint32_t>(row.integer(11))};
-  const std::uint64_t check = check_of_task(task.task.value, task.spec_hash, task.epoch.value, task.attempts, task.outcome_json, task.has_result,
+  const std::uint64_t check = check_of_task(task.task.value, task.spec_hash, task.epoch.value, task.attempts, task.outcome_json, task.final, task.has_result,
                                             task.result_file, task.result_bytes, row.unsigned_integer(15));
   if (check != row.unsigned_integer(16)) return corrupt(path, "the row of task " + std::to_string(task.task.value) + " fails its check");
   if (check_bytes && task.has_result && task.result_file.empty() && xxh3_64(row.blob(17)) != row.unsigned_integer(15))
@@ -218,12 +218,12 @@ CheckpointState checkpoint_state_of(std::string_view name) {
 
 }  // namespace
 
-std::uint64_t check_of_task(std::uint64_t id, std::uint64_t spec_hash, std::uint64_t epoch, std::uint64_t attempts, std::string_view outcome,
+std::uint64_t check_of_task(std::uint64_t id, std::uint64_t spec_hash, std::uint64_t epoch, std::uint64_t attempts, std::string_view outcome, bool final,
                             bool has_result, std::string_view result_file, std::uint64_t result_bytes, std::uint64_t result_hash) {
   struct Fixed {
-    std::uint64_t id, spec_hash, epoch, attempts, outcome, has_result, result_file, result_bytes, result_hash;
+    std::uint64_t id, spec_hash, epoch, attempts, outcome, final, has_result, result_file, result_bytes, result_hash;
   };
-  const Fixed fixed{id, spec_hash, epoch, attempts, xxh3_64(bytes_of(outcome)), has_result ? 1u : 0u, xxh3_64(bytes_of(result_file)), result_bytes, result_hash};
+  const Fixed fixed{id, spec_hash, epoch, attempts, xxh3_64(bytes_of(outcome)), final ? 1u : 0u, has_result ? 1u : 0u, xxh3_64(bytes_of(result_file)), result_bytes, result_hash};
   return xxh3_64(bytes_of_value(fixed));
 }
 std::uint64_t check_of_range(std::uint64_t first, std::uint64_t last, std::uint64_t fold) {
@@ -342,8 +342,9 @@ Result<Recorded> read_recorded(Database& database, const std::string& path) {
     if (!recorded.all.load(one.first.value, one.last.value, 0)) return corrupt(path, "ranges overlap at task " + std::to_string(one.first.value));
     recorded.folded.push_back(one);
   }
-  // Rows come in id order: gather runs of them before they go into the map.
-  DROVER_TRY(Statement row, database.prepare("SELECT id FROM tasks WHERE final = 1 ORDER BY id"));
+  // Every row is checked: one flipped bit in `final` or in an id would make a task run twice, or never. Rows come in id order: runs
+  // of them are gathered before they go into the map.
+  DROVER_TRY(Statement row, database.prepare("SELECT " + std::string(kTaskColumns) + " FROM tasks ORDER BY id"));
   std::optional<RecordedRange> run;
   const auto flush = [&]() -> Result<> {
     if (run && !recorded.all.load(run->first.value, run->last.value, 0))
@@ -353,7 +354,9 @@ Result<Recorded> read_recorded(Database& database, const std::string& path) {
   for (;;) {
     DROVER_TRY(const bool there, row.step());
     if (!there) break;
-    const TaskId id(row.unsigned_integer(0));
+    DROVER_TRY(const TaskRow task, task_from(row, path, false));
+    if (!task.final) continue;
+    const TaskId id = task.task;
     if (run && run->last.value + 1 == id.value) {
       run->last = id;
       continue;

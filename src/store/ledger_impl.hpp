@@ -18,7 +18,7 @@ struct Ledger::Impl {
 };
 
 /// Over every column of a row that a bit flip could change unnoticed (SQLite has no page checksums); kept beside it.
-std::uint64_t check_of_task(std::uint64_t id, std::uint64_t spec_hash, std::uint64_t epoch, std::uint64_t attempts, std::string_view outcome,
+std::uint64_t check_of_task(std::uint64_t id, std::uint64_t spec_hash, std::uint64_t epoch, std::uint64_t attempts, std::string_view outcome, bool final,
                             bool has_result, std::string_view result_file, std::uint64_t result_bytes, std::uint64_t result_hash);
 std::uint64_t check_of_range(std::uint64_t first, std::uint64_t last, std::uint64_t fold);
 

@@ -401,7 +401,7 @@ class Recorder {
     if (in_file) task_.bind(15, file_name_);
     else task_.bind_null(15);
     task_.bind(16, static_cast<std::uint64_t>(bytes.size())).bind(17, hash);
-    task_.bind(18, check_of_task(task.value, spec_hash, epoch.value, attempts, outcome, has_result, file_name_, bytes.size(), hash));
+    task_.bind(18, check_of_task(task.value, spec_hash, epoch.value, attempts, outcome, final, has_result, file_name_, bytes.size(), hash));
     DROVER_CHECK(task_.run());
     if (database().changes() != 1) return twice(task);
     if (grain() == Grain::ranges) {
