@@ -212,7 +212,7 @@ void Supervisor::on_ready(std::uint64_t t, TimePoint now) {
     case Source::worker_bell:
       if (WorkerLink* link = find(slot, incarnation)) {
         link->supervisor_bell().drain();
-        if (!link->ready) check_ready(*link, now);
+        if (!link->ready && link->pidfd.valid()) check_ready(*link, now);
       }
       break;
     case Source::worker_log:
@@ -288,6 +288,9 @@ void Supervisor::on_spawned(keeper::Spawned& m, TimePoint now) {
   event_line(now, "worker_spawned", "host pid " + std::to_string(m.host_pid), m.slot, m.incarnation);
   if (job_ && job_->writer)
     batch_.add(store::IncarnationEvent{m.slot, m.incarnation, store::IncarnationEventKind::spawned, m.host_pid, now, {}});
+  // A worker can be faster than the keeper's word about it. It serves only once its process is known: it could not be sampled
+  // before, and limits that need samples would stand still.
+  check_ready(*link, now);
 }
 
 void Supervisor::on_ended(const keeper::Ended& m, TimePoint now) {
