@@ -242,6 +242,7 @@ void measure_deaths(json& row) {
   Pool pool = start(std::move(options));
   const std::atomic_ref begun(*reinterpret_cast<std::uint64_t*>(pool.shared_segment().data()));
   std::vector<double> known, replaced;
+  int killed = 0;
   for (int i = 0; i < 40; ++i) {
     warm(pool, 20);
     const auto turn = static_cast<std::uint64_t>(i);
@@ -249,10 +250,10 @@ void measure_deaths(json& row) {
     if (!endless) throw Refused{endless.error().what()};
     int pid = 0;
     const bool running = wait_for(5s, [&] {
-      const PoolStatus status = pool.status();
+      const PoolStatus status = pool.status();  // a snapshot: it may still show the worker before
       if (begun.load() != turn + 1 || status.workers.empty()) return false;
       pid = status.workers[0].host_pid;
-      return pid > 0;
+      return pid > 0 && pid != killed;
     });
     if (!running) throw Refused{"the endless task did not start in 5 s"};
     std::this_thread::sleep_for(2ms);
@@ -260,6 +261,7 @@ void measure_deaths(json& row) {
     if (!next) throw Refused{next.error().what()};
     const auto at = Clock::now();
     kill(pid, SIGKILL);
+    killed = pid;
     if (!endless->get(in(10s))) throw Refused{"a killed worker's task was not answered in 10 s (kill " + std::to_string(i + 1) + "): " + text_of(pool.status(), pid)};
     known.push_back(millis_since(at));
     if (const auto answer = next->get(in(10s)); !answer || !*answer) throw Refused{"the replacement did not answer in 10 s"};
