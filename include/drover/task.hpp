@@ -116,7 +116,7 @@ Result<void> write_result(const Out& value, ResultWriter& result) {
 template <class Returned>
 Result<void> write_returned(Returned&& returned, ResultWriter& result) {
   if constexpr (requires { returned.error(); }) {
-    if (!returned) return std::unexpected(std::move(returned).error());
+    if (!returned) return std::unexpected(std::forward<Returned>(returned).error());
     return write_result(*returned, result);
   } else {
     return write_result(returned, result);

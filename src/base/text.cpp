@@ -112,7 +112,7 @@ Result<std::uint64_t> parse_bytes(std::string_view text) {
   if (!rest.empty()) return refuse(fmt::format("'{}' follows the unit", rest));
   const long double total = *number * unit->factor;
   if (total >= 1.8e19L) return refuse("it is too large");
-  return static_cast<std::uint64_t>(total + 0.5L);
+  return static_cast<std::uint64_t>(std::floor(total + 0.5L));
 }
 
 std::string text_of_bytes(std::uint64_t bytes) {

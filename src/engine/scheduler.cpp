@@ -449,7 +449,7 @@ struct Scheduler::Impl {
       worker.window.erase(at);
       --counts.leased;
       if (at == started) {
-        finish_attempt(i, worker, slot_id, std::move(outcome));
+        finish_attempt(i, worker, slot_id, outcome);
       } else if (at < in_doubt && tasks[i].effect == EffectClass::effectful) {
         finish_attempt(i, worker, slot_id, ending_of(worker, i, evidence));
       } else if (DROVER_MUTANT(forget_lease_on_death)) {

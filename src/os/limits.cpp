@@ -236,7 +236,7 @@ std::optional<Parent> find_parent(const CgroupMount& mount, const std::string& n
         (void)write_proc_file(level + "/cgroup.subtree_control", std::string("+") + controller);
     const std::string trial = level + "/" + name;
     if (::mkdir(trial.c_str(), 0755) != 0) continue;
-    const Parent parent{level, has_file(trial, "memory.max"), has_file(trial, "pids.max")};
+    Parent parent{level, has_file(trial, "memory.max"), has_file(trial, "pids.max")};
     ::rmdir(trial.c_str());
     if (parent.memory && parent.pids) return parent;
     if (!plain) plain = parent;

@@ -206,7 +206,7 @@ Result<SocketAddress> control_socket_of(FileSystem& fs, const std::string& job_p
 }
 
 Result<std::optional<Holder>> holder_of(FileSystem& fs, const std::string& job_path) {
-  const auto holder = read_holder(fs, absolute(job_path) + "/lock");
+  auto holder = read_holder(fs, absolute(job_path) + "/lock");
   if (!holder || !is_alive(*holder)) return std::nullopt;
   return holder;
 }
