@@ -497,6 +497,7 @@ class World {
       ModelTask& task = tasks_[submit->task.value];
       task.open = true;
       task.submitted = now_;
+      if (ends_by_ != kNever) ends_by_ = std::max(ends_by_, now_);  // its rejection is a record too, and its commit is waited for
       if (task.limits != 0) limited_.push_back(static_cast<std::uint32_t>(submit->task.value));
     } else if (const auto* const drain = std::get_if<event::Drain>(&e)) {
       ending_asked_ = true;
@@ -900,7 +901,7 @@ class World {
   }
   void obey(const command::HostFault&) {
     report_.host_fault = true;
-    if (!ledger_dead_ && lateness_ == Nanos(0) && options_.ledger_deadline * 3 > (2 * commit_slow_ + Millis(45)) * 4) return violate("a host fault though the ledger answers in time");
+    if (!ledger_dead_ && lateness_ == Nanos(0) && backward_ == 0 && options_.ledger_deadline * 3 > (2 * commit_slow_ + Millis(45)) * 4) return violate("a host fault though the ledger answers in time");
     ending_asked_ = true;
     ends_by_ = std::min(ends_by_, now_);
     for (const std::uint32_t i : living_) clear_view(processes_[i]);

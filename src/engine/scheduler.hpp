@@ -170,7 +170,7 @@ class Scheduler {
   SlotView slot(SlotId slot) const;
   std::uint32_t open_tasks() const;    ///< submitted and not delivered
   bool accepting() const;              ///< false once draining, cancelled, given up or failed: Submit is then answered by
-                                       ///< RecordOutcome(rejected(closing))
+                                       ///< RecordOutcome(rejected(closing)), whose commit Drained waits for like any other
 
  private:
   struct Impl;
