@@ -450,10 +450,7 @@ class World {
   }
 
   void gather() {
-    if (next_scripted_ < script_.size()) {
-      for (; next_scripted_ < script_.size() && script_[next_scripted_].first <= now_; ++next_scripted_) tell_scripted(script_[next_scripted_].second);
-    }
-    if (keeper_at_ <= now_) tell_keeper();
+    // Answers to the commands of the last step come before anything else.
     for (Event& e : replies_) {
       if (const auto* const revoked = std::get_if<event::Revoked>(&e); revoked != nullptr && revoked->taken_back) {
         Process* const p = find(revoked->slot, revoked->incarnation);
@@ -465,6 +462,10 @@ class World {
       tell(std::move(e));
     }
     replies_.clear();
+    if (next_scripted_ < script_.size()) {
+      for (; next_scripted_ < script_.size() && script_[next_scripted_].first <= now_; ++next_scripted_) tell_scripted(script_[next_scripted_].second);
+    }
+    if (keeper_at_ <= now_) tell_keeper();
     for (std::size_t n = 0; n < living_.size(); ++n) tell_process(processes_[living_[n]]);
     std::erase_if(living_, [&](std::uint32_t p) { return processes_[p].stage == Process::Stage::gone && processes_[p].report == kNever && processes_[p].bell == kNever; });
     if (commit_at_ <= now_) {

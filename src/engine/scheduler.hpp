@@ -63,7 +63,8 @@ struct ExitEvidence {
   std::uint64_t limit_bytes = 0, peak_bytes = 0;
 };
 
-// ---- Events: what happened. Order within a step matters; publications read from a ring come before that worker's death. -------
+// ---- Events: what happened. Order within a step matters: answers to the last step's commands (Revoked, Sampled, SpawnFailed) come
+// ---- first, publications read from a ring come before that worker's death or the keeper's loss. --------------------------------
 namespace event {
 struct Submit { TaskId task; EffectClass effect = EffectClass::pure; std::uint16_t limits = 0; };  ///< limits: from add_limits()
 struct CancelTask { TaskId task; };
