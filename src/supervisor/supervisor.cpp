@@ -22,6 +22,7 @@ constexpr Nanos kKeeperStart = Seconds(5);
 constexpr Nanos kKeeperSilence = Seconds(5);                    ///< an unanswered spawn request: the keeper hangs
 constexpr Nanos kWatchdogPeriod = Seconds(10);                  ///< two deaths of the watchdog within it end the run
 constexpr Nanos kBeatSilence = Seconds(10);
+constexpr Nanos kRefusedLease = Millis(1);                      ///< until a lease without a place in its ring is given back
 constexpr std::uint64_t kArenaBytes = std::uint64_t{512} << 20; ///< address space; memory is used as it is touched
 constexpr std::size_t kCopyOutMax = 64 * 1024;                  ///< larger results stay where they are until the caller takes them
 }  // namespace
@@ -427,6 +428,7 @@ TimePoint Supervisor::own_deadline(TimePoint now) const {
   if (watchdog_ && watchdog_->armed()) d = std::min(d, after(now, kBeatSilence / 4));
   if (job_ && scheduler_->counts().leased != 0) d = std::min(d, next_beat_);
   d = std::min(d, stop_deadline_);
+  if (!refused_.empty()) d = std::min(d, refused_until_);
   if (!batch_.empty() && !ledger_failed_) d = std::min(d, after(now, Millis(1)));  // the writer's queue was full
   for (const auto& slot : links_)
     for (const auto& link : slot)
@@ -435,6 +437,10 @@ TimePoint Supervisor::own_deadline(TimePoint now) const {
 }
 
 void Supervisor::check_own_deadlines(TimePoint now) {
+  if (!refused_.empty() && now >= refused_until_) {
+    events_.insert(events_.end(), refused_.begin(), refused_.end());
+    refused_.clear();
+  }
   if (run_deadline_boottime_ != kUnlimited && !run_deadline_told_ && clock_.boottime() >= run_deadline_boottime_) {
     run_deadline_told_ = summary_.run_deadline_passed = true;
     pool_.close("the run's budget is used up");
@@ -499,7 +505,8 @@ void Supervisor::carry_out(engine::Command& command, TimePoint now) {
                  },
                  [&](Revoke& c) {
                    WorkerLink* link = find(c.slot, c.incarnation);
-                   const bool back = link != nullptr && (take_back_held(*link, c.task, c.epoch) || link->revoke(c.task, c.epoch));
+                   const bool back = take_back_refused(c.task, c.epoch) ||
+                                     (link != nullptr && (take_back_held(*link, c.task, c.epoch) || link->revoke(c.task, c.epoch)));
                    events_.push_back(engine::event::Revoked{c.slot, c.incarnation, c.task, c.epoch, back});
                  },
                  [&](Spawn& c) { spawn(c, now); },
@@ -566,8 +573,15 @@ void Supervisor::lease(const engine::command::Lease& c, TimePoint now) {
 }
 
 void Supervisor::give(WorkerLink& link, const TaskEntry& e) {
-  if (!link.lease(e.id, e.epoch, e.broadcast, e.function, e.payload))
-    events_.push_back(engine::event::Revoked{link.slot(), link.incarnation(), e.id, e.epoch, true});
+  if (link.lease(e.id, e.epoch, e.broadcast, e.function, e.payload)) return;
+  // Its ring has no place until it passes what was taken back from it: it is busy, stopped, or dead and we do not know yet. Given
+  // back at once, the scheduler would lease it again in the same step, for ever; a little later somebody may have room.
+  if (refused_.empty()) refused_until_ = after(clock_.now(), kRefusedLease);
+  refused_.push_back({link.slot(), link.incarnation(), e.id, e.epoch, true});
+}
+
+bool Supervisor::take_back_refused(TaskId task, Epoch epoch) {
+  return std::erase_if(refused_, [&](const engine::event::Revoked& r) { return r.task == task && r.epoch == epoch; }) != 0;
 }
 
 void Supervisor::give_held(RecordNumber on_disk) {

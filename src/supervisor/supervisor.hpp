@@ -101,6 +101,7 @@ class Supervisor {
   void carry_out(engine::Command& command, TimePoint now);
   void lease(const engine::command::Lease& c, TimePoint now);
   void give(WorkerLink& link, const TaskEntry& entry);
+  bool take_back_refused(TaskId task, Epoch epoch);
   bool take_back_held(WorkerLink& link, TaskId task, Epoch epoch);
   void give_held(RecordNumber on_disk);
   void close_opening(const WorkerLink& link, const WorkerLink::Held& held, TimePoint now);
@@ -168,6 +169,8 @@ class Supervisor {
   RecordNumber committed_told_{};           ///< last the scheduler was told
   bool host_fault_ = false;
   TimePoint stop_deadline_ = kNever;        ///< of a soft stop
+  std::vector<engine::event::Revoked> refused_;  ///< leases that had no place in their worker's ring, given back at refused_until_
+  TimePoint refused_until_ = kNever;
   TimePoint started_{};
   Nanos started_boottime_{};
   std::uint64_t released_tasks_ = 0, released_bytes_ = 0;
