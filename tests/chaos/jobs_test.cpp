@@ -74,21 +74,29 @@ Words solve(const std::string& job, int workers) {
   return {"solve", "leduc", "--mode", "exact", "--iterations", scaled("400000", "20000000"), "--workers", std::to_string(workers), "--job", job, "--json"};
 }
 
+/// The first line of a file that may vanish while it is read.
+std::string line_of(const fs::path& path) {
+  std::ifstream file(path);
+  std::string text;
+  std::getline(file, text);
+  return text;
+}
+
 /// Kills one of the job's workers: a descendant of the program that is called one. The pidfd is taken before its name is read.
 bool kill_a_worker(pid_t supervisor, Rng& rng) {
   std::vector<pid_t> family{supervisor}, workers;
   for (std::size_t i = 0; i < family.size(); ++i) {
     std::error_code gone;
     for (const auto& task : fs::directory_iterator("/proc/" + std::to_string(family[i]) + "/task", gone)) {
-      std::istringstream list(read_file(task.path() / "children"));
+      std::istringstream list(line_of(task.path() / "children"));
       for (pid_t child = 0; list >> child;) family.push_back(child);
     }
-    if (read_file("/proc/" + std::to_string(family[i]) + "/cmdline").starts_with("drover-worker")) workers.push_back(family[i]);
+    if (line_of("/proc/" + std::to_string(family[i]) + "/cmdline").starts_with("drover-worker")) workers.push_back(family[i]);
   }
   if (workers.empty()) return false;
   const pid_t victim = workers[rng.below(workers.size())];
   const auto process = PidFd::open(victim);
-  if (!process || !read_file("/proc/" + std::to_string(victim) + "/cmdline").starts_with("drover-worker")) return false;
+  if (!process || !line_of("/proc/" + std::to_string(victim) + "/cmdline").starts_with("drover-worker")) return false;
   const auto sent = process->send(SIGKILL);
   return sent && *sent;
 }

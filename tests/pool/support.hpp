@@ -274,16 +274,17 @@ inline std::vector<pid_t> children_of(pid_t parent) {
 }
 inline pid_t parent_of(pid_t pid) {
   std::ifstream file("/proc/" + std::to_string(pid) + "/stat");
-  std::string text{std::istreambuf_iterator<char>(file), {}};
+  std::string text;
+  std::getline(file, text);  // of a process that is gone by now: empty
   const std::size_t end = text.rfind(')');
   if (end == std::string::npos || end + 4 >= text.size()) return 0;
   return static_cast<pid_t>(std::strtol(text.c_str() + end + 4, nullptr, 10));
 }
-/// Signals the process that is `parent`'s child `pid` now, and no other: the pidfd is opened first, then it is checked.
+/// Signals the living process that is `parent`'s child `pid` now, and no other: the pidfd is opened first, then it is checked.
 inline bool signal_child(pid_t parent, pid_t pid, int signal) {
   if (pid <= 0) return false;
   const auto process = PidFd::open(pid);
-  if (!process || parent_of(pid) != parent) return false;
+  if (!process || parent_of(pid) != parent || process->is_dead()) return false;
   const auto sent = process->send(signal);
   return sent && *sent;
 }
