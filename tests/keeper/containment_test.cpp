@@ -331,11 +331,11 @@ TEST(Containment, WithoutANamespaceAHangUpStillEndsTheFamily) {
 TEST(Containment, AnOrdinaryUserGetsItThroughAUserNamespace) {
   if (::geteuid() != 0) GTEST_SKIP() << "already an ordinary user: the other tests show it";
   become_subreaper();
-  const UniqueFd tree = evil("tree");
+  const UniqueFd tree = evil_for_everybody("tree");
   Pipe pipe;
   Pipe layer;
   Pipe output;
-  const UniqueFd ending = evil("ending");
+  const UniqueFd ending = evil_for_everybody("ending");
   StandIn supervisor([&] {
     if (::setgroups(0, nullptr) != 0 || ::setresgid(54321, 54321, 54321) != 0 || ::setresuid(54321, 54321, 54321) != 0) _exit(90);
     ::prctl(PR_SET_DUMPABLE, 1);  // as after the exec of a program that was always this user's

@@ -10,13 +10,17 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <fstream>
 #include <functional>
+#include <iterator>
 #include <optional>
+#include <span>
 #include <string>
 #include <variant>
 #include <vector>
 
 #include "os/clock.hpp"
+#include "os/helper_image.hpp"
 #include "os/pidfd.hpp"
 #include "os/poller.hpp"
 #include "os/unique_fd.hpp"
@@ -34,6 +38,18 @@ inline UniqueFd evil(const std::string& name) {
   UniqueFd fd(::open(evil_path(name).c_str(), O_RDONLY | O_CLOEXEC));
   EXPECT_TRUE(fd.valid()) << evil_path(name);
   return fd;
+}
+
+/// The same program as everybody may execute it, whatever the checkout's owner, umask and folders allow.
+inline UniqueFd evil_for_everybody(const std::string& name) {
+  std::ifstream file(evil_path(name), std::ios::binary);
+  const std::vector<char> image{std::istreambuf_iterator<char>(file), {}};
+  auto fd = make_executable_image(name, std::as_bytes(std::span(image)));
+  if (!fd) {
+    ADD_FAILURE() << evil_path(name) << ": " << fd.error().what();
+    return UniqueFd();
+  }
+  return std::move(*fd);
 }
 
 struct Pipe {
