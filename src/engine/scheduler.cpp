@@ -1137,7 +1137,11 @@ SlotView Scheduler::slot(SlotId id) const {
   view.leases = worker.window.size();
   view.completed = worker.completed;
   view.since = alive(worker) ? worker.since : slot.since;
-  if (!worker.window.empty()) view.head = impl_->tasks[worker.window.head().task].id;
+  if (!worker.window.empty()) {
+    const Task& task = impl_->tasks[worker.window.head().task];
+    view.head = task.id;
+    view.attempt = task.attempts + 1;
+  }
   using enum SlotView::State;
   switch (worker.phase) {
     case Worker::Phase::none: view.state = slot.retired ? retired : impl_->now < slot.not_before ? backing_off : empty; break;

@@ -142,6 +142,7 @@ struct SlotView {
   State state = State::empty;
   Incarnation incarnation{};
   std::optional<TaskId> head;    ///< the task at the head of its window
+  std::uint32_t attempt = 0;     ///< which try of that task this is, from 1; 0 without one
   std::uint32_t leases = 0;
   std::uint64_t completed = 0;   ///< by this incarnation
   TimePoint since{};             ///< of the state

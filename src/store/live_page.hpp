@@ -42,7 +42,7 @@ struct LiveSlot {
   LiveSlotState state = LiveSlotState::empty;
   std::uint32_t leases = 0;
   std::uint64_t task = kNoTask;      ///< the one being worked on
-  std::uint32_t attempt = 0;
+  std::uint32_t attempt = 0;         ///< which try of it, from 1; 0 without one
   std::uint32_t deaths = 0;          ///< of incarnations of this slot, this run
   std::uint64_t progress = 0;        ///< the worker's own counter
   std::uint64_t completed = 0;       ///< by this incarnation

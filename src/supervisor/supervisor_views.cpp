@@ -105,6 +105,7 @@ void Supervisor::publish_views(TimePoint now, bool force) {
       l.state = live_state(v.state);
       l.leases = v.leases;
       l.task = v.head ? v.head->value : store::kNoTask;
+      l.attempt = v.attempt;
       l.deaths = slot_deaths_[i];
       l.progress = w.progress;
       l.completed = v.completed;

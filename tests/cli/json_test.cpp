@@ -78,6 +78,10 @@ TEST(Json, StatusHasExactlyTheDocumentedKeysLiveAndEnded) {
     return live.is_object() && live["live"] == true && live["workers"].size() == 2;
   }));
   EXPECT_EQ(differences("status", live), "");
+  EXPECT_TRUE(eventually([&] {
+    const json now = status_of(scratch, "a");
+    return std::ranges::any_of(now["workers"], [](const json& worker) { return worker["task"].is_number() && worker["attempt"] == 1; });
+  })) << "no worker says which attempt it runs";
   ASSERT_TRUE(eventually([&] { return job.err().find("{\"job\"") != std::string::npos; }));
   const std::string err = job.err();
   const std::size_t at = err.find("{\"job\"");
