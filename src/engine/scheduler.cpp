@@ -28,6 +28,10 @@ namespace drover::engine {
 
 namespace {
 
+/// A small worker's death is proved within a fraction of this after its hint. The keeper that starts the replacement in between
+/// tells of the death only afterwards (the start holds it for a millisecond or two); a fat worker's proof takes 100 ms a GiB.
+constexpr Nanos kProofPatience = std::chrono::milliseconds(1);
+
 /// How the run stands; a harder word overrides a softer one, never the other way.
 enum class Mode : std::uint8_t { running, draining, cancelling, killing, run_deadline, gave_up, host_fault };
 
@@ -72,11 +76,13 @@ struct Slot {
   std::uint32_t failures = 0;  ///< restarts since the last published task
   Incarnation last{};
   TimePoint not_before{};      ///< of the next spawn
+  TimePoint hint_believed_at{};  ///< from here on the hinted worker's replacement starts without the proof of its death
   TimePoint since{};
 
   Worker& serving() { return places[current]; }
   const Worker& serving() const { return places[current]; }
   Worker& other() { return places[1 - current]; }
+  const Worker& other() const { return places[1 - current]; }
 };
 
 bool alive(const Worker& worker) { return worker.phase != Worker::Phase::none; }
@@ -636,6 +642,7 @@ struct Scheduler::Impl {
     kill(*worker, e.slot, KillReason::death_hint);
     if (expected) return;
     worker->loss_counted = true;
+    slot.hint_believed_at = after(now, kProofPatience);
     note_failure(slot, starting, "a death hint");
   }
 
@@ -1008,14 +1015,17 @@ struct Scheduler::Impl {
     return living < unrecorded();
   }
 
+  /// Its worker was hinted to be dead and holds the slot's place until that is proved or believed.
+  static bool awaits_proof(const Slot& slot) {
+    return slot.serving().phase == Worker::Phase::killed && slot.serving().reason == KillReason::death_hint && !alive(slot.other());
+  }
+
   void spawn(std::uint32_t living, bool wants_recycling) {
     if (!keeper_up) return;
     for (Slot& slot : slots) {
       if (slot.retired || !slot.enabled) continue;
       // A hinted worker is all but dead: its replacement starts while the kernel still takes its memory apart.
-      if (slot.serving().phase == Worker::Phase::killed && slot.serving().reason == KillReason::death_hint && !alive(slot.other())) {
-        slot.current = 1 - slot.current;
-      }
+      if (awaits_proof(slot) && now >= slot.hint_believed_at) slot.current = 1 - slot.current;
       if (!alive(slot.serving())) {
         if (!wanted(living) || now < slot.not_before) continue;
         begin(slot.serving(), slot);
@@ -1075,7 +1085,9 @@ struct Scheduler::Impl {
     }
     if (mode <= Mode::draining && keeper_up) {
       for (const Slot& slot : slots) {
-        if (!slot.retired && slot.enabled && !alive(slot.serving()) && wanted(living)) at = std::min(at, slot.not_before);
+        if (slot.retired || !slot.enabled || !wanted(living)) continue;
+        if (!alive(slot.serving())) at = std::min(at, slot.not_before);
+        else if (awaits_proof(slot)) at = std::min(at, slot.hint_believed_at);
       }
     }
     if (mode == Mode::draining) at = std::min(at, drain_deadline);

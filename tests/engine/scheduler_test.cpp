@@ -281,19 +281,32 @@ TEST(Scheduler, AnEffectfulTaskThatWasStartedEndsAsUnknownEffectAndAnUnstartedOn
   EXPECT_EQ(pool.lease_of(1).epoch, Epoch(2));
 }
 
-TEST(Scheduler, ADeathHintKillsToMakeSureAndStartsTheReplacementAtOnce) {
+TEST(Scheduler, ADeathHintKillsToMakeSureAndTheReplacementWaitsAMillisecondForTheProof) {
   Pool pool({.slots = 1});
   pool.start();
   pool.submit(1);
   pool.step({event::DeathHint{SlotId(0), Incarnation(1)}});
   ASSERT_EQ(pool.got<command::Kill>().size(), 1u);
   EXPECT_EQ(pool.got<command::Kill>()[0].reason, KillReason::death_hint);
+  EXPECT_TRUE(pool.got<command::Spawn>().empty()) << "the keeper tells of the death first";
+  EXPECT_EQ(pool.scheduler.next_deadline(), pool.now + Millis(1));
+  pool.wait(Millis(1));
   ASSERT_EQ(pool.got<command::Spawn>().size(), 1u);
   pool.step({event::Ready{SlotId(0), Incarnation(2)}});
   EXPECT_TRUE(pool.got<command::Lease>().empty()) << "the task waits for the proof of the death";
   pool.step({event::Died{SlotId(0), Incarnation(1), {.how = ExitEvidence::How::signalled, .code_or_signal = SIGSEGV}, TaskId(0)}});
   EXPECT_EQ(text_of(pool.got<command::AttemptEnded>().at(0).outcome), "crashed(SIGSEGV)");
   EXPECT_EQ(pool.got<command::Lease>().at(0).incarnation, Incarnation(2));
+}
+
+TEST(Scheduler, AHintedDeathThatIsProvedStartsTheReplacementAtOnce) {
+  Pool pool({.slots = 1});
+  pool.start();
+  pool.submit(1);
+  pool.step({event::DeathHint{SlotId(0), Incarnation(1)}});
+  EXPECT_TRUE(pool.got<command::Spawn>().empty());
+  pool.step({event::Died{SlotId(0), Incarnation(1), {.how = ExitEvidence::How::signalled, .code_or_signal = SIGSEGV}, TaskId(0)}});
+  EXPECT_EQ(pool.got<command::Spawn>().size(), 1u);
 }
 
 TEST(Scheduler, ResultsReadBeforeTheDeathCount) {
