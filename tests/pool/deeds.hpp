@@ -97,20 +97,23 @@ inline std::span<std::byte> own_incarnation_memory() {
 /// A grandchild in its own session that ignores SIGTERM and holds the pipe; on return it stands.
 inline void leave_grandchild(const std::string& fifo) {
   const int pipe = ::open(fifo.c_str(), O_WRONLY | O_CLOEXEC);
-  if (pipe < 0) std::abort();
+  int standing[2];
+  if (pipe < 0 || ::pipe2(standing, O_CLOEXEC) != 0) std::abort();
   const pid_t child = ::fork();
   if (child == 0) {
     ::setsid();
     if (::fork() == 0) {
       ::signal(SIGTERM, SIG_IGN);
       ::signal(SIGHUP, SIG_IGN);
-      if (::write(pipe, "x", 1) != 1) ::_exit(1);
+      if (::write(pipe, "x", 1) != 1 || ::write(standing[1], "x", 1) != 1) ::_exit(1);
       for (;;) ::pause();
     }
+    char word = 0;
+    if (::read(standing[0], &word, 1) != 1) ::_exit(1);  // its worker's death must find it there
     ::_exit(0);
   }
   ::waitpid(child, nullptr, 0);
-  ::close(pipe);
+  for (const int fd : {pipe, standing[0], standing[1]}) ::close(fd);
 }
 
 inline void spin_for(Context& context, std::uint64_t micros) {
