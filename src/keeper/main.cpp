@@ -249,7 +249,7 @@ void reap() {
   signalfd_siginfo drained[8];
   while (read(keeper.deaths, drained, sizeof drained) > 0) {
   }
-  bool somebody_died = false;
+  bool own_died = false;  // an orphan that ends of itself leaves the others alone: their family still runs
   keeper.dead_wait = false;
   for (;;) {
     if (replies_room() < 2) {
@@ -259,10 +259,10 @@ void reap() {
     siginfo_t info{};
     rusage usage{};
     if (syscall(SYS_waitid, P_ALL, 0, &info, WEXITED | WNOHANG | __WALL, &usage) != 0 || info.si_pid == 0) break;
-    somebody_died = true;
     for (std::size_t i = 0; i < keeper.children_end; ++i) {
       Child& child = keeper.children[i];
       if (child.pid != info.si_pid) continue;
+      own_died = true;
       if (child.started) {
         KeeperReply reply{};
         reply.kind = KeeperReplyKind::ended;
@@ -280,7 +280,7 @@ void reap() {
       break;
     }
   }
-  if (somebody_died || keeper.sweep_started_ns != 0) sweep();
+  if (own_died || keeper.sweep_started_ns != 0) sweep();
 }
 
 // ---------------------------------------------------------------------------------------------------- spawning

@@ -16,7 +16,7 @@
 #include "os/limits.hpp"
 #include "os/poller.hpp"
 #include "supervisor/job_store.hpp"
-#include "supervisor/keeper_link.hpp"
+#include "containment/keeper_link.hpp"
 #include "supervisor/pool_impl.hpp"
 #include "supervisor/task_entries.hpp"
 #include "supervisor/watchdog_link.hpp"

@@ -39,7 +39,8 @@ const std::map<std::string, std::vector<std::string>>& arrows() {
       {"src/keeper", {"drover/types", "base", "os", "wire"}},
       {"src/watchdog", {"drover/types", "base", "os", "wire"}},
       {"src/worker", {"drover", "base", "os", "wire"}},
-      {"src/supervisor", {"drover", "base", "os", "wire", "engine", "store", "worker", "keeper/helper_images.hpp"}},
+      {"src/containment", {"drover", "base", "os", "wire", "keeper/helper_images.hpp"}},
+      {"src/supervisor", {"drover", "base", "os", "wire", "engine", "store", "worker", "containment", "keeper/helper_images.hpp"}},
       {"src/report", {"drover", "base", "os", "wire", "store"}},
       {"workloads", {"drover"}},
   };

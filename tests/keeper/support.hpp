@@ -24,7 +24,7 @@
 #include "os/pidfd.hpp"
 #include "os/poller.hpp"
 #include "os/unique_fd.hpp"
-#include "supervisor/keeper_link.hpp"
+#include "containment/keeper_link.hpp"
 #include "supervisor/watchdog_link.hpp"
 #include "support/long.hpp"
 

@@ -1,4 +1,4 @@
-#include "supervisor/keeper_link.hpp"
+#include "containment/keeper_link.hpp"
 
 #include <cstring>
 #include <new>
