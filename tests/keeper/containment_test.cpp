@@ -335,6 +335,7 @@ TEST(Containment, AnOrdinaryUserGetsItThroughAUserNamespace) {
   Pipe pipe;
   Pipe layer;
   Pipe output;
+  Pipe stands;
   const UniqueFd ending = evil_for_everybody("ending");
   StandIn supervisor([&] {
     if (::setgroups(0, nullptr) != 0 || ::setresgid(54321, 54321, 54321) != 0 || ::setresuid(54321, 54321, 54321) != 0) _exit(90);
@@ -344,6 +345,8 @@ TEST(Containment, AnOrdinaryUserGetsItThroughAUserNamespace) {
     const char got = static_cast<char>('0' + static_cast<int>(keeper->containment()));
     (void)!::write(layer.write_end.get(), &got, 1);
     if (!keeper->request_spawn({.argv = {"tree"}, .fds = {pipe.write_end.get()}})) _exit(92);
+    // Only when the family stands: the end of this one has the keeper kill orphans, and daemons being born are orphans too.
+    if (!stands.wait_bytes(1, in(Seconds(10)))) _exit(94);
     if (!keeper->request_spawn({.executable = ending.get(), .argv = {"ending", "inspect"}, .stdout_fd = output.write_end.get()})) _exit(93);
     for (;;) ::pause();
   });
@@ -353,6 +356,7 @@ TEST(Containment, AnOrdinaryUserGetsItThroughAUserNamespace) {
   ASSERT_EQ(::read(layer.read_end.get(), &got, 1), 1);
   EXPECT_EQ(got, static_cast<char>('0' + static_cast<int>(LimitLayer::user_pid_namespace)));
   ASSERT_TRUE(pipe.wait_bytes(kFamily, in(Seconds(10))));
+  ASSERT_EQ(::write(stands.write_end.get(), "x", 1), 1);
   // Inside he is himself, not the overflow user. The program prints in one write, at its end.
   char text[4096] = {};
   ASSERT_TRUE(wait_readable(output.read_end.get(), in(Seconds(10))));
