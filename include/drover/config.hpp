@@ -22,7 +22,7 @@ struct Range {
   T max = std::numeric_limits<T>::max();
 };
 
-enum class OptionKind : std::uint8_t { integer, real, duration, bytes, text, choice, flag };
+enum class OptionKind : std::uint8_t { integer, real, duration, bytes, text, choice, flag, words };
 
 struct Option {
   std::string name;         ///< `attempt-wall`: `--attempt-wall` on the command line, `attempt_wall` in TOML and job.toml
@@ -34,6 +34,7 @@ struct Option {
   std::string help;
   std::function<Result<void>(std::string_view)> set;  ///< text in; refuses with what is allowed
   std::function<std::string()> get;                   ///< canonical text; set(get()) changes nothing
+  std::function<void(std::vector<std::string>)> set_words{};  ///< kind `words`: takes what follows `--` as it is
   bool given = false;       ///< set from a file or from words: then it is not missing any more
 };
 
@@ -53,6 +54,9 @@ class Schema {
   Schema& text(std::string_view name, std::string& field, std::string_view help);
   Schema& choice(std::string_view name, std::string& field, std::vector<std::string> choices, std::string_view help);
   Schema& flag(std::string_view name, bool& field, std::string_view help);
+  /// A command: on the command line all words after `--`; as text (TOML) words as a shell would split them, with its quotes and
+  /// backslashes and nothing else of a shell. Required. At most one a schema.
+  Schema& words(std::string_view name, std::vector<std::string>& field, std::string_view help);
   /// Makes the option described last positional, and required or not.
   Schema& positional(bool required);
 
@@ -72,6 +76,10 @@ std::vector<Error> apply_toml(std::string_view toml, std::string_view file_name,
 std::vector<Error> apply_words(const std::vector<std::string>& words, Schema& schema);
 /// The schema's fields as a TOML table that apply_toml reads back.
 std::string to_toml(std::string_view table, const Schema& schema);
+/// `python3 'my file.py'`: split_words gives the same words back.
+std::string join_words(const std::vector<std::string>& words);
+/// Errors: usage, when a quote is not closed.
+Result<std::vector<std::string>> split_words(std::string_view text);
 /// One line an option, for `--help`.
 std::string help_of(const Schema& schema);
 

@@ -1,7 +1,10 @@
-/// Command line words into a schema's fields: `--name value`, `--name=value`, `--flag`, positionals by place, `--` ends options.
+/// Command line words into a schema's fields: `--name value`, `--name=value`, `--flag`, positionals by place, `--` ends options
+/// (and begins the command, where the schema has one).
 /// The last word wins when an option is given twice, so that a wrapper can put defaults in front of what its user types.
 
 #include <fmt/format.h>
+
+#include <algorithm>
 
 #include "base/text.hpp"
 #include "config/words.hpp"
@@ -31,6 +34,7 @@ std::vector<Error> apply_words(const std::vector<std::string>& words, Schema& sc
   std::vector<std::string> names;
   for (const Option& option : schema.options()) names.push_back(option.name);
 
+  const auto command = std::ranges::find(schema.options(), OptionKind::words, &Option::kind);
   std::vector<std::string_view> by_place;
   bool options_ended = false;
   for (std::size_t i = 0; i < words.size(); ++i) {
@@ -40,6 +44,11 @@ std::vector<Error> apply_words(const std::vector<std::string>& words, Schema& sc
       continue;
     }
     if (word == "--") {
+      if (command != schema.options().end()) {
+        if (i + 1 < words.size()) command->set_words({words.begin() + static_cast<std::ptrdiff_t>(i) + 1, words.end()});
+        command->given = command->given || i + 1 < words.size();
+        break;
+      }
       options_ended = true;
       continue;
     }
@@ -76,7 +85,7 @@ std::vector<Error> apply_words(const std::vector<std::string>& words, Schema& sc
   }
   for (const Option& option : schema.options()) {
     if (!option.required || option.given) continue;
-    const std::string path = option.positional ? config::placeholder(option) : fmt::format("--{}", option.name);
+    const std::string path = option.kind == OptionKind::words ? "the command" : option.positional ? config::placeholder(option) : fmt::format("--{}", option.name);
     errors.emplace_back(ErrorCode::usage, fmt::format("{} is missing: must be {}", path, option.allowed));
   }
   return errors;

@@ -220,6 +220,71 @@ Schema& Schema::flag(std::string_view name, bool& field, std::string_view help) 
               .get = [&field] { return std::string(field ? "true" : "false"); }});
 }
 
+Schema& Schema::words(std::string_view name, std::vector<std::string>& field, std::string_view help) {
+  return add({.name = std::string(name),
+              .kind = OptionKind::words,
+              .required = true,
+              .allowed = "a command and its arguments, after `--`",
+              .choices = {},
+              .help = std::string(help),
+              .set = [&field](std::string_view text) -> Result<void> {
+                if (!config::is_utf8(text) || text.find('\0') != text.npos) return refuse("must be UTF-8 text without NUL characters");
+                DROVER_TRY(std::vector<std::string> words, split_words(text));
+                if (words.empty()) return refuse("must be a command and its arguments");
+                field = std::move(words);
+                return {};
+              },
+              .get = [&field] { return join_words(field); },
+              .set_words = [&field](std::vector<std::string> words) { field = std::move(words); }});
+}
+
+std::string join_words(const std::vector<std::string>& words) {
+  std::string text;
+  for (const std::string& word : words) {
+    if (!text.empty()) text += ' ';
+    const bool plain = !word.empty() && std::ranges::all_of(word, [](char c) {
+      return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || std::string_view("_-./:=,+@%^").find(c) != std::string_view::npos;
+    });
+    if (plain) {
+      text += word;
+      continue;
+    }
+    text += '\'';
+    for (const char c : word) text += c == '\'' ? std::string("'\\''") : std::string(1, c);
+    text += '\'';
+  }
+  return text;
+}
+
+Result<std::vector<std::string>> split_words(std::string_view text) {
+  std::vector<std::string> words;
+  bool in_word = false;
+  char quote = 0;
+  const auto put = [&](char c) {
+    if (!in_word) words.emplace_back();
+    in_word = true;
+    words.back() += c;
+  };
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (quote == 0 && (c == ' ' || c == '\t' || c == '\n')) {
+      in_word = false;
+    } else if (quote == 0 && (c == '\'' || c == '"')) {
+      quote = c;
+      if (!in_word) words.emplace_back();
+      in_word = true;
+    } else if (c == quote) {
+      quote = 0;
+    } else if (c == '\\' && quote != '\'' && i + 1 < text.size() && (quote == 0 || text[i + 1] == '"' || text[i + 1] == '\\')) {
+      put(text[++i]);
+    } else {
+      put(c);
+    }
+  }
+  if (quote != 0) return refuse(fmt::format("must close its {}", quote));
+  return words;
+}
+
 Schema& Schema::positional(bool required) {
   DROVER_ASSERT(!options_.empty());
   options_.back().positional = true;
@@ -231,7 +296,8 @@ std::string help_of(const Schema& schema) {
   std::vector<std::pair<std::string, std::string>> lines;
   for (const Option& option : schema.options()) {
     std::string word = option.positional ? config::placeholder(option) : fmt::format("--{}", option.name);
-    if (!option.positional && option.kind != OptionKind::flag) word += fmt::format(" {}", config::placeholder(option));
+    if (option.kind == OptionKind::words) word = "-- " + config::placeholder(option);
+    else if (!option.positional && option.kind != OptionKind::flag) word += fmt::format(" {}", config::placeholder(option));
     std::string text = option.help;
     const std::string value = option.get();
     if (option.kind == OptionKind::choice || option.kind == OptionKind::integer || option.kind == OptionKind::real) text += fmt::format(" ({})", option.allowed);
@@ -260,6 +326,7 @@ std::string placeholder(const Option& option) {
     case OptionKind::text: return "TEXT";
     case OptionKind::choice: return "WORD";
     case OptionKind::flag: return "true|false";
+    case OptionKind::words: return "COMMAND...";
   }
   std::unreachable();
 }

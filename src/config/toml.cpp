@@ -80,6 +80,7 @@ std::optional<std::string> text_for(OptionKind kind, const toml::node& node) {
     case OptionKind::duration:
     case OptionKind::text:
     case OptionKind::choice:
+    case OptionKind::words:
       if (string != nullptr) return string->get();
       return std::nullopt;
   }
@@ -192,7 +193,8 @@ std::string to_toml(std::string_view table, const Schema& schema) {
       case OptionKind::duration:
       case OptionKind::bytes:
       case OptionKind::text:
-      case OptionKind::choice: value = quoted(value); break;
+      case OptionKind::choice:
+      case OptionKind::words: value = quoted(value); break;
     }
     out += fmt::format("{} = {}\n", key_of(option), value);
   }

@@ -210,5 +210,40 @@ TEST(ConfigHelp, HasOneLineAnOptionWithItsDefault) {
   EXPECT_EQ(std::count(help.begin(), help.end(), '\n'), 9) << help;
 }
 
+TEST(Words, ACommandIsEverythingAfterTwoDashesAndReadsBackFromToml) {
+  std::vector<std::string> command;
+  bool json = false;
+  Schema schema;
+  schema.flag("json", json, "").words("command", command, "");
+  EXPECT_TRUE(apply_words({"--json", "--", "sh", "-c", "echo \"a\" 'b'", "--json", "--"}, schema).empty());
+  const std::vector<std::string> given = {"sh", "-c", "echo \"a\" 'b'", "--json", "--"};
+  EXPECT_EQ(command, given);
+  const std::string toml = to_toml("guard", schema);
+  command.clear();
+  EXPECT_TRUE(apply_toml(toml, "job.toml", "guard", schema).empty()) << toml;
+  EXPECT_EQ(command, given) << toml;
+}
+
+TEST(Words, EveryListOfWordsSurvivesJoiningAndSplitting) {
+  for (const std::vector<std::string>& words : std::vector<std::vector<std::string>>{{"a"}, {""}, {"a b", "c"}, {"'", "\"", "\\", "$x", "\n"}, {"it's", "\\'"}, {}}) {
+    const auto back = split_words(join_words(words));
+    ASSERT_TRUE(back) << join_words(words);
+    EXPECT_EQ(*back, words) << join_words(words);
+  }
+  EXPECT_EQ(*split_words("python3 \"my file\".py\\ x"), (std::vector<std::string>{"python3", "my file.py x"}));
+  EXPECT_FALSE(split_words("sh -c 'never closed"));
+}
+
+TEST(Words, AMissingCommandIsOneClearLine) {
+  std::vector<std::string> command;
+  Schema schema;
+  schema.words("command", command, "");
+  for (const std::vector<std::string>& words : std::vector<std::vector<std::string>>{{}, {"--"}}) {
+    const auto errors = apply_words(words, schema);
+    ASSERT_EQ(errors.size(), 1u);
+    EXPECT_EQ(errors[0].what(), "the command is missing: must be a command and its arguments, after `--`");
+  }
+}
+
 }  // namespace
 }  // namespace drover
