@@ -304,6 +304,7 @@ Result<Ledger> Ledger::open(FileSystem& fs, const std::string& path, const Ledge
                 "copy the job directory to a local disk and resume it there");
   DROVER_TRY(std::unique_ptr<Impl> impl, open_impl(fs, path, options, DatabaseMode::read_write));
   Database& database = impl->database;
+  DROVER_CHECK(named(check_length(fs, path), path));
   DROVER_TRY(const std::string verdict, named(database.text_of("PRAGMA quick_check(1)"), path));
   if (verdict != "ok") return corrupt(path, verdict);
   DROVER_TRY(impl->header, named(read_header(database, path, impl->options), path));

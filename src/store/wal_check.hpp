@@ -14,4 +14,8 @@ namespace drover::store {
 /// log is fine. Error: corrupt, if a commit stands behind the frame at which SQLite would stop. Reads only.
 Result<> check_wal(FileSystem& fs, const std::string& path);
 
+/// Refuses a database that ends inside a page while no write-ahead log holds that page: SQLite reads the missing bytes as zeros,
+/// and if they were zeros says nothing. Changes nothing. Errors: corrupt, or the file system's own.
+Result<> check_length(FileSystem& fs, const std::string& path);
+
 }  // namespace drover::store
