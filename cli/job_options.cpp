@@ -172,7 +172,7 @@ Result<JobTraits> PlanWithOptions::traits() {
   DROVER_TRY(JobTraits traits, plan_.traits());
   const JobOptions& o = options_;
   PoolOptions& pool = traits.pool;
-  pool.workers = o.workers;
+  pool.workers = traits.workers_max == 0 ? o.workers : std::min(o.workers, traits.workers_max);
   pool.oversubscribe = o.oversubscribe;
   pool.seed = o.seed;
   if (o.window != 0) pool.window = o.window;

@@ -16,7 +16,11 @@ class JobSchema {
  public:
   JobSchema(JobPlan& plan, JobOptions& options, InvocationOptions& invocation) {
     plan.describe(all_);
-    options.describe(all_);
+    Schema common;
+    options.describe(common);
+    for (Option& option : common.options()) {  // a workload's own option of that name stands for the common one
+      if (std::ranges::find(all_.options(), option.name, &Option::name) == all_.options().end()) all_.options().push_back(std::move(option));
+    }
     kept_ = all_.options().size();
     all_.text("job", invocation.job, "directory of the new job; default drover-jobs/NAME-DATE-N");
     all_.text("config", invocation.config, "TOML file with options, which the command line overrides");

@@ -11,6 +11,7 @@
 #include "cli/program.hpp"
 #include "drover/init.hpp"
 #include "echo/echo.hpp"
+#include "guard/guard.hpp"
 #include "solve/solve.hpp"
 
 namespace drover::cli {
@@ -19,6 +20,7 @@ namespace {
 Program make_program() {
   Program program;
   program.workloads.push_back(solve::make_workload());
+  program.workloads.push_back(guard::make_workload());
   program.workloads.push_back(echo::make_workload());
   return program;
 }

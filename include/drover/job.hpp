@@ -81,6 +81,9 @@ class Job {
   virtual void progress(const Progress& progress) = 0;
   /// Sets a figure of the result; the same key again replaces it.
   virtual void figure(Figure figure) = 0;
+  /// The workload's own word on how the job ended; used unless something harder ended it (a stop, a limit of the runtime, a
+  /// fault). Without it the job is completed or incomplete by its tasks.
+  virtual void conclude(Ending ending) = 0;
   /// The job's digest (hex) and what it covers. Null it with a reason when an ending depended on time, memory or host.
   virtual void digest(std::string hex, std::string covers) = 0;
   virtual void no_digest(std::string reason) = 0;

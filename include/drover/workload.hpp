@@ -19,6 +19,9 @@ struct JobTraits {
   PoolOptions pool{};                    ///< workers, seed, window and limits given on the command line override these
   Grain grain = Grain::rows;
   std::string identity;                  ///< everything the results depend on, as canonical text; its hash must match on resume
+  Nanos wall = kUnlimited;               ///< budget of the job where --time gives none
+  Nanos stop_margin{};                   ///< should_stop() turns true so long before the budget's end; 0: a twentieth of it, 50 ms to 2 s
+  std::uint32_t workers_max = 0;         ///< more than this are of no use to it; 0: no bound
   bool exact = true;                     ///< claims a digest equal for any number of workers, kills and resumes
 };
 

@@ -17,6 +17,9 @@ std::string_view name_of(JobLimit limit) {
     case wall: return "wall";
     case until: return "until";
     case tasks: return "tasks";
+    case steps: return "steps";
+    case cpu: return "cpu";
+    case memory: return "memory";
   }
   std::unreachable();
 }
@@ -57,7 +60,9 @@ std::string_view name_of(const Ending& ending) {
 std::string text_of(const Ending& ending) {
   const std::string_view name = name_of(ending);
   return std::visit(
-      Overloaded{[&](const ending::Limit& e) { return fmt::format("{}({})", name, name_of(e.what)); },
+      Overloaded{[&](const ending::Limit& e) {
+                   return e.evidence.empty() ? fmt::format("{}({})", name, name_of(e.what)) : fmt::format("{}({}: {})", name, name_of(e.what), e.evidence);
+                 },
                  [&](const ending::GaveUp& e) {
                    return e.evidence.empty() ? fmt::format("{}({})", name, name_of(e.why))
                                              : fmt::format("{}({}: {})", name, name_of(e.why), e.evidence);
@@ -65,8 +70,8 @@ std::string text_of(const Ending& ending) {
                  [&](const ending::Cancelled& e) { return fmt::format("{}({})", name, name_of(e.who)); },
                  [&](const ending::HostFault& e) { return fmt::format("{}({})", name, e.step); },
                  [&](const ending::Completed&) { return std::string(name); },
-                 [&](const ending::Incomplete&) { return std::string(name); },
-                 [&](const ending::Stalled&) { return std::string(name); },
+                 [&](const ending::Incomplete& e) { return e.evidence.empty() ? std::string(name) : fmt::format("{}({})", name, e.evidence); },
+                 [&](const ending::Stalled& e) { return e.evidence.empty() ? std::string(name) : fmt::format("{}({})", name, e.evidence); },
                  [&](const ending::Fenced&) { return std::string(name); },
                  [&](const ending::SupervisorLost&) { return std::string(name); },
                  [&](const ending::HostReboot&) { return std::string(name); }},
@@ -75,14 +80,23 @@ std::string text_of(const Ending& ending) {
 
 std::string json_of(const Ending& ending) {
   json out{{"name", name_of(ending)}};
-  std::visit(Overloaded{[&](const ending::Limit& e) { out["what"] = name_of(e.what); },
+  std::visit(Overloaded{[&](const ending::Limit& e) {
+                          out["what"] = name_of(e.what);
+                          if (!e.evidence.empty()) out["evidence"] = e.evidence;
+                        },
+                        [&](const ending::Incomplete& e) {
+                          if (!e.evidence.empty()) out["evidence"] = e.evidence;
+                        },
                         [&](const ending::GaveUp& e) {
                           out["why"] = name_of(e.why);
                           out["evidence"] = e.evidence;
                         },
                         [&](const ending::Cancelled& e) { out["who"] = name_of(e.who); },
                         [&](const ending::HostFault& e) { out["step"] = e.step; },
-                        [](const ending::Completed&) {}, [](const ending::Incomplete&) {}, [](const ending::Stalled&) {},
+                        [&](const ending::Stalled& e) {
+                          if (!e.evidence.empty()) out["evidence"] = e.evidence;
+                        },
+                        [](const ending::Completed&) {},
                         [](const ending::Fenced&) {}, [](const ending::SupervisorLost&) {}, [](const ending::HostReboot&) {}},
              ending);
   return out.dump(-1, ' ', false, json::error_handler_t::replace);
@@ -100,15 +114,15 @@ Result<Ending> parse_ending(std::string_view text) {
   };
   const std::string name = word("name");
   if (name == "completed") return ending::Completed{};
-  if (name == "incomplete") return ending::Incomplete{};
-  if (name == "stalled") return ending::Stalled{};
+  if (name == "incomplete") return ending::Incomplete{word("evidence")};
+  if (name == "stalled") return ending::Stalled{word("evidence")};
   if (name == "fenced") return ending::Fenced{};
   if (name == "supervisor_lost") return ending::SupervisorLost{};
   if (name == "host_reboot") return ending::HostReboot{};
   if (name == "host_fault") return ending::HostFault{word("step")};
   if (name == "limit") {
-    for (const JobLimit what : {JobLimit::wall, JobLimit::until, JobLimit::tasks}) {
-      if (word("what") == name_of(what)) return ending::Limit{what};
+    for (const JobLimit what : {JobLimit::wall, JobLimit::until, JobLimit::tasks, JobLimit::steps, JobLimit::cpu, JobLimit::memory}) {
+      if (word("what") == name_of(what)) return ending::Limit{what, word("evidence")};
     }
     return corrupt("unknown limit");
   }

@@ -132,11 +132,11 @@ bool is_resumable(std::string_view ending_name) { return ending_name != "complet
 
 std::string sentence_of(std::string_view name, std::string_view text) {
   if (name == "completed") return "every task completed";
-  if (name == "incomplete") return "the job went to its end, some tasks did not complete";
   // `limit(wall)` -> `wall`: the name is said in words.
   const std::string_view evidence = text.starts_with(fmt::format("{}(", name)) && text.ends_with(')') ? text.substr(name.size() + 1, text.size() - name.size() - 2) : text;
+  if (name == "incomplete") return evidence == name ? "the job went to its end, some tasks did not complete" : std::string(evidence);
   if (name == "limit") return fmt::format("stopped at its limit of {}", evidence == "wall" ? "time" : evidence == "until" ? "--until" : evidence);
-  if (name == "stalled") return "no task advanced any more";
+  if (name == "stalled") return evidence == name ? "no task advanced any more" : fmt::format("stalled: {}", evidence);
   if (name == "gave_up") return fmt::format("gave up: {}", evidence);
   if (name == "fenced") return "another supervisor took the job over";
   if (name == "cancelled") return text.ends_with("(interrupt)") ? "stopped by Ctrl-C" : "stopped by its operator";

@@ -148,11 +148,11 @@ Result<void> append(detail::PoolImpl& pool, const Fill& fill) {
 
 class RunningJob final : public Job {
  public:
-  RunningJob(const JobRunOptions& options, FileSystem& fs, std::filesystem::path directory, std::string checkpoints, Pool pool, Nanos deadline_boottime, Nanos budget_left)
+  RunningJob(const JobRunOptions& options, FileSystem& fs, std::filesystem::path directory, std::string checkpoints, Pool pool, Nanos deadline_boottime, Nanos budget_left, Nanos margin)
       : options_(options), fs_(fs), directory_(std::move(directory)), checkpoints_(std::move(checkpoints)), pool_(std::move(pool)), deadline_(deadline_boottime) {
     // Near the end of the budget the workload is asked to stop, so that its last state is kept: a twentieth of what is left,
     // at least 50 ms, at most 2 s before the hard end.
-    margin_ = budget_left == kUnlimited ? Nanos(0) : std::clamp<Nanos>(budget_left / 20, Millis(50), Seconds(2));
+    margin_ = budget_left == kUnlimited ? Nanos(0) : margin > Nanos(0) ? std::min(margin, budget_left / 2) : std::clamp<Nanos>(budget_left / 20, Millis(50), Seconds(2));
   }
 
   const std::filesystem::path& directory() const override { return directory_; }
@@ -219,6 +219,7 @@ class RunningJob final : public Job {
     if (it != figures_.end()) *it = std::move(figure);
     else figures_.push_back(std::move(figure));
   }
+  void conclude(Ending ending) override { conclusion_ = std::move(ending); }
   void digest(std::string hex, std::string covers) override {
     digest_ = std::move(hex);
     digest_covers_ = std::move(covers);
@@ -246,6 +247,7 @@ class RunningJob final : public Job {
   }
   bool soft_limit() const { return soft_limit_; }
   std::vector<Figure>& figures() { return figures_; }
+  std::optional<Ending>& conclusion() { return conclusion_; }
   std::optional<std::string>& digest() { return digest_; }
   std::string& digest_covers() { return digest_covers_; }
   std::string& digest_note() { return digest_note_; }
@@ -284,6 +286,7 @@ class RunningJob final : public Job {
   mutable Nanos last_cpu_{};
   TimePoint next_progress_{};
   std::vector<Figure> figures_;
+  std::optional<Ending> conclusion_;
   std::optional<std::string> digest_;
   std::string digest_covers_, digest_note_ = "the workload gave none";
 };
@@ -340,9 +343,10 @@ Result<JobReport> run_job(JobPlan& plan, const JobRunOptions& options) {
     if (std::none_of(checkpoints.begin(), checkpoints.end(), good))
       return fail(ErrorCode::not_found, "there is no good checkpoint " + std::to_string(*options.checkpoint), "`drover why " + directory->path() + "` lists them");
   }
-  const Nanos budget_left = options.wall == kUnlimited ? kUnlimited : options.wall - recovery.consumed;
+  const Nanos budget = options.wall != kUnlimited ? options.wall : traits.wall;
+  const Nanos budget_left = budget == kUnlimited ? kUnlimited : budget - recovery.consumed;
   if (budget_left != kUnlimited && budget_left <= Nanos(0))
-    return fail(ErrorCode::refused, "the job's budget of " + text_of(options.wall) + " is used up (" + text_of(recovery.consumed) + ")", "resume it with a larger --time");
+    return fail(ErrorCode::refused, "the job's budget of " + text_of(budget) + " is used up (" + text_of(recovery.consumed) + ")", "resume it with a larger --time");
   const Nanos left = std::min(budget_left, options.until);
   const Nanos deadline = left == kUnlimited ? kUnlimited : boottime + left;
 
@@ -403,8 +407,9 @@ Result<JobReport> run_job(JobPlan& plan, const JobRunOptions& options) {
   report.grain = grain;
   Result<void> ran;
   bool soft_limit = false;
+  std::optional<Ending> conclusion;
   {
-    RunningJob job(options, fs, path, checkpoint_directory, Pool(impl), deadline, left);
+    RunningJob job(options, fs, path, checkpoint_directory, Pool(impl), deadline, left, traits.stop_margin);
     job.recover(recovery, std::move(checkpoints), options.checkpoint);
     impl->set_first_task(grain == Grain::ranges ? job.confirmed() : TaskId(0));
     if (options.stop != nullptr)
@@ -419,6 +424,7 @@ Result<JobReport> run_job(JobPlan& plan, const JobRunOptions& options) {
     soft_limit = job.soft_limit();
     (void)job.pool().shutdown(Shutdown::cancel);
     report.figures = std::move(job.figures());
+    conclusion = std::move(job.conclusion());
     report.digest = std::move(job.digest());
     report.digest_covers = std::move(job.digest_covers());
     report.digest_note = std::move(job.digest_note());
@@ -444,6 +450,9 @@ Result<JobReport> run_job(JobPlan& plan, const JobRunOptions& options) {
   } else if (!ran) {
     report.ending = ending::HostFault{ran.error().what()};
     report.advice = ran.error().advice();
+  } else if (conclusion) {
+    report.ending = *conclusion;
+    report.advice = "`drover why " + path + "` has every attempt";
   } else {
     report.ending = ending::Completed{};
   }
@@ -451,7 +460,7 @@ Result<JobReport> run_job(JobPlan& plan, const JobRunOptions& options) {
     // What this run recorded counts only once it is committed: finish first, with the ending as far as it is known.
     const Nanos consumed = recovery.consumed + (clock.boottime() - boottime);
     store::RunEnded ended{.ending = report.ending, .consumed = consumed, .boottime = clock.boottime()};
-    if (std::holds_alternative<ending::Completed>(report.ending) && summary.counts.failed + answers.failed() != 0) {
+    if (!conclusion && std::holds_alternative<ending::Completed>(report.ending) && summary.counts.failed + answers.failed() != 0) {
       ended.ending = report.ending = ending::Incomplete{};
       report.advice = "`drover why " + path + "` tells why each failed";
     }

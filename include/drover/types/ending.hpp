@@ -9,15 +9,15 @@
 #include "drover/types/error.hpp"
 
 namespace drover {
-enum class JobLimit : std::uint8_t { wall, until, tasks };
+enum class JobLimit : std::uint8_t { wall, until, tasks, steps, cpu, memory };
 enum class GiveUpReason : std::uint8_t { intensity, no_progress, probe };
 enum class CancelledBy : std::uint8_t { operator_, interrupt };
 
 namespace ending {
 struct Completed { bool operator==(const Completed&) const = default; };  ///< every task completed
-struct Incomplete { bool operator==(const Incomplete&) const = default; };  ///< the job went to its end, some tasks did not complete
-struct Limit { JobLimit what{}; bool operator==(const Limit&) const = default; };  ///< stopped at a limit; resumable
-struct Stalled { bool operator==(const Stalled&) const = default; };
+struct Incomplete { std::string evidence{}; bool operator==(const Incomplete&) const = default; };  ///< the job went to its end, some tasks did not complete
+struct Limit { JobLimit what{}; std::string evidence{}; bool operator==(const Limit&) const = default; };  ///< stopped at a limit; resumable
+struct Stalled { std::string evidence{}; bool operator==(const Stalled&) const = default; };
 struct GaveUp { GiveUpReason why{}; std::string evidence; bool operator==(const GaveUp&) const = default; };
 struct Fenced { bool operator==(const Fenced&) const = default; };  ///< another supervisor took the job over
 struct Cancelled { CancelledBy who{}; bool operator==(const Cancelled&) const = default; };  ///< `drover stop`, TERM or Ctrl-C; resumable

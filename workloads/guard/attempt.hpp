@@ -1,0 +1,72 @@
+#pragma once
+/// One attempt at the guarded command, run in the worker: watches output, notices, the file it was told to look at and what
+/// the kernel says of the tree; ends it when a limit is reached, when it stalls, or when the worker is asked to stop.
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "drover/task.hpp"
+#include "drover/types/time.hpp"
+
+namespace drover::guard {
+
+/// What holds for every attempt; travels as the pool's broadcast, so that an attempt's input is a function of its history alone.
+struct Orders {
+  std::vector<std::string> command{};
+  std::string directory{};         ///< the command's working directory
+  std::string log{};               ///< file that takes what it writes
+  std::string evidence{};          ///< file that takes what the kernel said of it when it stalled
+  std::string notify_directory{};  ///< "" = no NOTIFY_SOCKET
+  std::string progress_regex{};    ///< "" = none; group 1, where there is one, is the step number
+  std::string progress_file{};     ///< "" = none; a newer modification time is progress
+  std::uint64_t log_bytes_max = 0;
+  std::uint64_t memory_bytes_max = 0;  ///< 0 = none
+  std::uint64_t steps_max = 0;         ///< 0 = none; of the lineage
+  Nanos stall = kUnlimited;
+  Nanos stop_grace{};              ///< between TERM and KILL
+  friend bool operator==(const Orders&, const Orders&) = default;
+};
+Bytes encode(const Orders& orders);
+Result<Orders> decode_orders(BytesView bytes);
+
+struct AttemptInput {
+  std::uint64_t number = 1;
+  std::uint64_t step_before = 0;   ///< the highest step any attempt before has reported
+  Nanos cpu_left = kUnlimited;
+};
+
+enum class AttemptEnd : std::uint8_t {
+  exited,       ///< by itself, `code`
+  signalled,    ///< by a signal we did not send, `code`
+  steps,        ///< reached its step limit
+  cpu,          ///< used up the job's CPU time
+  memory,       ///< its tree's resident memory went over the limit
+  stalled,      ///< went without progress too long
+  stopped,      ///< the job was asked to stop
+  not_started,  ///< could not be executed; `text` says why
+  lost,         ///< its worker died, and it with its worker: nobody can say how far it came
+  unkillable,   ///< some process of it is in uninterruptible sleep
+};
+std::string_view name_of(AttemptEnd end);
+
+struct AttemptReport {
+  AttemptEnd end{};
+  std::int32_t code = 0;
+  std::uint64_t step = 0;          ///< the highest reported, by this attempt or before
+  std::uint64_t rss_peak_bytes = 0;
+  std::uint64_t log_bytes_dropped = 0;
+  Nanos wall{}, cpu{};
+  bool ready = false;              ///< READY=1 came
+  std::array<char, 1024> text{};   ///< evidence for people, ended by NUL
+  std::array<char, 7> padding{};
+};
+/// `exited with 3`, `killed by SIGSEGV`, `stalled for 10 s (blocked): ...`
+std::string text_of(const AttemptReport& report);
+
+Result<AttemptReport> attempt(const AttemptInput& input, Context& context);
+inline constexpr auto attempt_task = task<"guard-attempt", &attempt>;
+
+}  // namespace drover::guard

@@ -1,0 +1,169 @@
+#include "guard/guard.hpp"
+
+#include <fmt/format.h>
+
+#include <filesystem>
+#include <regex>
+#include <thread>
+
+#include "guard/attempt.hpp"
+#include "guard/restart.hpp"
+
+namespace drover::guard {
+namespace {
+
+constexpr Nanos kLook = Millis(50);
+constexpr std::uint64_t kOwnMemory = std::uint64_t{32} << 20;   ///< of the worker and the command's init, beside the command
+constexpr std::uint32_t kOwnProcesses = 3;                      ///< worker, anchor and init
+
+TimePoint now() { return TimePoint(std::chrono::duration_cast<Nanos>(std::chrono::steady_clock::now().time_since_epoch())); }
+
+class GuardPlan final : public JobPlan {
+ public:
+  void describe(Schema& schema) override {
+    schema.words("command", command_, "the command to guard and its arguments");
+    schema.text("directory", directory_, "its working directory");
+    schema.duration("wall", wall_, {Millis(100), kUnlimited}, "time the job may run, restarts and resumes together");
+    schema.duration("cpu", cpu_, {Millis(10), kUnlimited}, "CPU time of everything it starts, restarts and resumes together");
+    schema.bytes("memory", memory_, {}, "resident memory of everything it starts; 0: no limit");
+    schema.integer("pids", pids_, {0, 1'000'000}, "processes and threads it may have at a time; 0: no limit");
+    schema.integer("steps", steps_, {}, "end at this step, as --progress-regex or STEP=N of sd_notify tells it; 0: no limit");
+    schema.duration("stall", stall_, {Millis(50), kUnlimited}, "it may go so long without progress");
+    schema.text("progress-regex", progress_, "regular expression: a line of its output that matches is progress; group 1, if any, is the step");
+    schema.text("progress-file", progress_file_, "file whose newer modification time is progress");
+    schema.flag("notify", notify_, "give it NOTIFY_SOCKET: READY=1, WATCHDOG=1, STATUS=..., STEP=N (sd_notify)");
+    schema.choice("restart", restart_, {"permanent", "transient", "temporary"}, "start it again always, unless it exited with 0, or never");
+    schema.integer("restarts", policy_.intensity, {1, 1'000'000}, "more restarts within --restart-period end the job");
+    schema.duration("restart-period", policy_.period, {Millis(1), kUnlimited}, "see --restarts");
+    schema.integer("no-progress", policy_.no_progress_max, {1, 1'000'000}, "restarts in a row without a new step, where steps are told");
+    schema.duration("restart-delay", policy_.delay_first, {}, "before the first restart; doubles, up to 30 s, while no step is made");
+    schema.duration("grace", grace_, {Millis(10), Seconds(3600)}, "between TERM and KILL");
+    schema.bytes("log", log_bytes_, {}, "of its output kept in command.log; the rest is read, counted and dropped");
+  }
+
+  Result<JobTraits> traits() override {
+    if (directory_.empty()) directory_ = std::filesystem::current_path().string();
+    if (!progress_.empty()) {
+      try {
+        (void)std::regex(progress_);
+      } catch (const std::regex_error& e) {
+        return fail(ErrorCode::usage, fmt::format("--progress-regex '{}': is no regular expression: {}", progress_, e.what()), "ECMAScript syntax, as in: step (\\d+)");
+      }
+    }
+    if (steps_ != 0 && progress_.empty() && !notify_)
+      return fail(ErrorCode::usage, "--steps needs to be told the step", "add --progress-regex 'step (\\d+)', or --notify where the command sends STEP=N");
+    policy_.restart = restart_ == "permanent" ? Restart::permanent : restart_ == "transient" ? Restart::transient : Restart::temporary;
+    JobTraits traits{.grain = Grain::rows, .identity = "guard 1 " + join_words(command_) + " in " + directory_, .wall = wall_, .stop_margin = grace_ + Millis(200), .workers_max = 1, .exact = false};
+    traits.pool.window = 1;
+    traits.pool.retry.blamed_max = 0;
+    if (memory_ != 0) traits.pool.worker.memory_bytes = memory_ + kOwnMemory;
+    if (pids_ != 0) traits.pool.worker.processes = pids_ + kOwnProcesses;
+    traits.pool.ladder.ask = grace_ + Seconds(2);  // the worker ends the command first
+    return traits;
+  }
+
+  Result<void> run(Job& job) override {
+    const std::string directory = job.directory().string();
+    const Orders orders{.command = command_,
+                        .directory = directory_,
+                        .log = directory + "/command.log",
+                        .evidence = directory + "/evidence.txt",
+                        .notify_directory = notify_ ? directory : std::string(),
+                        .progress_regex = progress_,
+                        .progress_file = progress_file_,
+                        .log_bytes_max = log_bytes_,
+                        .memory_bytes_max = memory_,
+                        .steps_max = steps_,
+                        .stall = stall_,
+                        .stop_grace = grace_};
+    DROVER_TRY(const std::uint32_t version, job.pool().broadcast(encode(orders)));
+    (void)version;
+    std::vector<AttemptReport> attempts;
+    Nanos cpu{};
+    for (;;) {
+      const AttemptInput input{.number = attempts.size() + 1,
+                               .step_before = attempts.empty() ? 0 : attempts.back().step,
+                               .cpu_left = cpu_ == kUnlimited ? kUnlimited : std::max(Nanos(0), cpu_ - cpu)};
+      DROVER_TRY(auto future, job.pool().submit(attempt_task, input, {.effect = EffectClass::effectful}));
+      auto result = wait_for(job, future, attempts.size() + 1);
+      if (!result) break;  // the pool is over; the runtime says why
+      AttemptReport report;
+      if (*result) report = **result;
+      else report = lost(result->error(), input);
+      cpu += report.cpu;
+      attempts.push_back(report);
+      if (report.end == AttemptEnd::stopped || job.should_stop()) break;
+      const Decision decision = decide(policy_, attempts);
+      if (decision.ending) {
+        job.conclude(*decision.ending);
+        break;
+      }
+      for (const TimePoint until = now() + decision.delay; now() < until && !job.should_stop();) std::this_thread::sleep_for(std::min<Nanos>(kLook, until - now()));
+      if (job.should_stop()) break;
+    }
+    tell(job, attempts, cpu);
+    return {};
+  }
+
+ private:
+  /// Waits for the attempt, and asks for its end when the job is to stop. Nothing: the pool has ended without an answer.
+  std::optional<TaskResult<AttemptReport>> wait_for(Job& job, Future<AttemptReport>& future, std::size_t number) {
+    bool asked = false;
+    for (;;) {
+      if (auto result = future.get(now() + kLook)) return result;
+      if (job.should_stop() && !std::exchange(asked, true)) job.pool().cancel(future.task());
+      job.progress({.done = static_cast<double>(number), .total = 0, .rate = 0, .unit = "attempts", .note = fmt::format("attempt {}", number)});
+    }
+  }
+
+  /// The worker that ran the attempt has died with it: nobody can say how far the command came.
+  static AttemptReport lost(const Failure& failure, const AttemptInput& input) {
+    AttemptReport report;
+    const bool stopped = std::holds_alternative<outcome::Cancelled>(failure.outcome) || std::holds_alternative<outcome::TimedOut>(failure.outcome);
+    const bool memory = std::holds_alternative<outcome::OutOfMemory>(failure.outcome);
+    report.end = stopped ? AttemptEnd::stopped : memory ? AttemptEnd::memory : AttemptEnd::lost;
+    report.step = input.step_before;
+    const std::string text = failure.text();
+    std::copy_n(text.begin(), std::min(text.size(), report.text.size() - 1), report.text.begin());
+    return report;
+  }
+
+  static void tell(Job& job, const std::vector<AttemptReport>& attempts, Nanos cpu) {
+    job.figure({.key = "attempts", .value = static_cast<std::int64_t>(attempts.size()), .shown = {}});
+    if (attempts.empty()) return;
+    const AttemptReport& last = attempts.back();
+    std::uint64_t peak = 0, dropped = 0;
+    for (const AttemptReport& one : attempts) {
+      peak = std::max(peak, one.rss_peak_bytes);
+      dropped += one.log_bytes_dropped;
+    }
+    job.figure({.key = "command_end", .value = std::string(name_of(last.end)), .shown = text_of(last)});
+    if (last.end == AttemptEnd::exited || last.end == AttemptEnd::signalled) job.figure({.key = "command_code", .value = std::int64_t{last.code}, .shown = {}});
+    job.figure({.key = "step", .value = static_cast<std::int64_t>(last.step), .shown = last.step == 0 ? std::string() : std::to_string(last.step)});
+    job.figure({.key = "cpu_seconds", .value = static_cast<double>(cpu.count()) * 1e-9, .shown = drover::text_of(cpu)});
+    job.figure({.key = "rss_peak_bytes", .value = static_cast<std::int64_t>(peak), .shown = fmt::format("{:.1f} MiB", static_cast<double>(peak) / (1 << 20))});
+    job.figure({.key = "log_bytes_dropped", .value = static_cast<std::int64_t>(dropped), .shown = dropped == 0 ? std::string() : std::to_string(dropped)});
+  }
+
+  std::vector<std::string> command_;
+  std::string directory_, progress_, progress_file_, restart_ = "temporary";
+  Nanos wall_ = kUnlimited, cpu_ = kUnlimited, stall_ = kUnlimited, grace_ = Seconds(5);
+  std::uint64_t memory_ = 0, steps_ = 0, log_bytes_ = std::uint64_t{64} << 20;
+  std::uint32_t pids_ = 0;
+  bool notify_ = false;
+  RestartPolicy policy_;
+};
+
+class Guard final : public Workload {
+ public:
+  std::string_view name() const override { return "guard"; }
+  std::string_view summary() const override { return "any command under hard limits, watched, contained, restarted by policy"; }
+  std::vector<const TaskFunction*> tasks() const override { return {attempt_task.function}; }
+  std::unique_ptr<JobPlan> plan() const override { return std::make_unique<GuardPlan>(); }
+};
+
+}  // namespace
+
+std::unique_ptr<Workload> make_workload() { return std::make_unique<Guard>(); }
+
+}  // namespace drover::guard
