@@ -32,6 +32,7 @@ using namespace drover::wire;
 
 constexpr std::size_t kChildrenMax = 4096;
 constexpr std::size_t kRepliesMax = 1024;
+constexpr int kRequestsATurn = 16;
 constexpr std::size_t kChildStackBytes = 64 * 1024;
 
 struct Child {
@@ -432,9 +433,10 @@ void handle_spawn(const KeeperSpawn& spawn, const int* fds) {
   munmap(blob, spawn.blob_bytes);
 }
 
+/// A few requests, then the loop looks at deaths again: a stream of requests must not keep the dead in the table of children.
 /// False: the supervisor hung up.
 bool read_requests() {
-  while (replies_room() >= 2) {
+  for (int taken = 0; taken < kRequestsATurn && replies_room() >= 2; ++taken) {
     KeeperSpawn spawn;
     int fds[kKeeperMessageFdsMax];
     std::size_t count = 0;

@@ -241,7 +241,7 @@ TEST(Spawn, NothingIsLostWhileTheSupervisorDoesNotListen) {
         EXPECT_EQ(one->status, static_cast<int>((one->incarnation.value - 1) % 250));
       }
       EXPECT_FALSE(std::holds_alternative<keeper::Gone>(message));
-      EXPECT_FALSE(std::holds_alternative<keeper::SpawnFailed>(message));
+      if (const auto* one = std::get_if<keeper::SpawnFailed>(&message)) ADD_FAILURE() << one->step << ": " << Error::from_errno(one->errno_value, "").what();
     }
   }
   EXPECT_EQ(ended.size(), count);
