@@ -264,7 +264,8 @@ std::string pool_table(const Rounds& rounds) {
     const char *key, *title;
   };
   constexpr Column kColumns[] = {{"start_ms", "start + first result ms"},  {"noop_per_s", "no-op tasks/s, window 64"}, {"rtt_p50_us", "one at a time p50 us"},
-                                 {"rtt_p99_us", "p99 us"},                 {"echo_64k_mb_per_s", "echo 64 KB MB/s"},   {"echo_1m_mb_per_s", "1 MB MB/s"},
+                                 {"rtt_p99_us", "p99 us"},                 {"echo_64k_mb_per_s", "echo 64 KB MB/s"},   {"echo_64k_16_mb_per_s", "64 KB, 16 in flight MB/s"},
+                                 {"echo_1m_mb_per_s", "1 MB MB/s"},
                                  {"echo_16m_mb_per_s", "16 MB MB/s"}};
   std::string text = "| |", rule = "|---|";
   for (const Column& column : kColumns) text += fmt::format(" {} |", column.title), rule += "---|";

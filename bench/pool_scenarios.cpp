@@ -140,7 +140,7 @@ double cpu_seconds(int pid) {
 
 // ---- throughput, round trips, payloads
 
-double echo_mb_per_s(Pool& pool, std::size_t size, std::uint64_t count) {
+double echo_mb_per_s(Pool& pool, std::size_t size, std::uint64_t count, std::uint32_t in_flight = 4) {
   Bytes data(size);
   std::mt19937_64 random(size);
   for (auto& byte : data) byte = static_cast<std::byte>(random());
@@ -148,7 +148,7 @@ double echo_mb_per_s(Pool& pool, std::size_t size, std::uint64_t count) {
     return std::views::iota(std::uint64_t{0}, n) | std::views::transform([&](std::uint64_t) -> const Bytes& { return data; });
   };
   const auto pass = [&](std::uint64_t n) {
-    for (auto&& item : pool.map(kEcho, inputs(n), {.window = 4})) {
+    for (auto&& item : pool.map(kEcho, inputs(n), {.window = in_flight})) {
       if (!item.result) throw Refused{"echo: " + item.result.error().text()};
       if (item.result->size() != size || item.result->back() != data.back()) throw Refused{"echo: other bytes came back"};
     }
@@ -185,6 +185,7 @@ json measure_pool() {
   row["rtt_p50_us"] = quantile(times, 0.5);
   row["rtt_p99_us"] = quantile(times, 0.99);
   row["echo_64k_mb_per_s"] = echo_mb_per_s(pool, 1 << 16, 6000);
+  row["echo_64k_16_mb_per_s"] = echo_mb_per_s(pool, 1 << 16, 12000, 16);
   row["echo_1m_mb_per_s"] = echo_mb_per_s(pool, 1 << 20, 400);
   row["echo_16m_mb_per_s"] = echo_mb_per_s(pool, 1 << 24, 30);
   return row;

@@ -184,7 +184,7 @@ def bench_pool(make):
         times.append(now() - at)
     times.sort()
     row["rtt_p50_us"], row["rtt_p99_us"] = times[len(times) // 2] * 1e6, times[len(times) * 99 // 100] * 1e6
-    for label, size, count in (("64k", 1 << 16, 300), ("1m", 1 << 20, 40), ("16m", 1 << 24, 6)):
+    for label, size, count, in_flight in (("64k", 1 << 16, 300, 4), ("64k_16", 1 << 16, 600, 16), ("1m", 1 << 20, 40, 4), ("16m", 1 << 24, 6, 4)):
         data = os.urandom(size)
         waiting = collections.deque(peer.submit(echo, data) for _ in range(2))
         while waiting:
@@ -192,7 +192,7 @@ def bench_pool(make):
         at = now()
         for _ in range(count):
             waiting.append(peer.submit(echo, data))
-            if len(waiting) == 4:
+            if len(waiting) == in_flight:
                 assert len(peer.result(waiting.popleft(), 30)) == size
         while waiting:
             assert len(peer.result(waiting.popleft(), 30)) == size
