@@ -33,6 +33,7 @@ constexpr std::array kVerbs = {
     Verb{"resume", "[JOB] [--workers N] [--time TIME]", "go on with a job where its ledger ends", resume},
     Verb{"why", "[JOB] [TASK]", "every attempt, outcome and evidence; one cause", why},
     Verb{"replay", "JOB TASK", "run a quarantined task's saved input once more", replay},
+    Verb{"ckpt", "ls|log|diff|verify|pin|rollback|...", "look after a checkpoint store", ckpt},
     Verb{"doctor", "[--require LIST] [--json]", "what this host lets drover enforce", doctor},
     Verb{"bench", "[NAME ...]", "the benchmarks, their peers beside them", bench},
     Verb{"version", "[--json]", "which drover this is", version},

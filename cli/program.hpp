@@ -48,6 +48,7 @@ int stop(const Program& program, const Words& words);
 int resume(const Program& program, const Words& words);
 int why(const Program& program, const Words& words);
 int replay(const Program& program, const Words& words);
+int ckpt(const Program& program, const Words& words);
 int doctor(const Program& program, const Words& words);
 int bench(const Program& program, const Words& words);
 int version(const Program& program, const Words& words);
