@@ -184,7 +184,7 @@ def bench_pool(make):
         times.append(now() - at)
     times.sort()
     row["rtt_p50_us"], row["rtt_p99_us"] = times[len(times) // 2] * 1e6, times[len(times) * 99 // 100] * 1e6
-    for label, size, count, in_flight in (("64k", 1 << 16, 300, 4), ("64k_16", 1 << 16, 600, 16), ("1m", 1 << 20, 40, 4), ("16m", 1 << 24, 6, 4)):
+    for label, size, count, in_flight in (("64k", 1 << 16, 300, 4), ("64k_64", 1 << 16, 1200, 64), ("1m", 1 << 20, 40, 4), ("16m", 1 << 24, 6, 4)):
         data = os.urandom(size)
         waiting = collections.deque(peer.submit(echo, data) for _ in range(2))
         while waiting:
