@@ -94,8 +94,13 @@ struct CheckpointStore::Impl {
       return fail(ErrorCode::corrupt, fmt::format("'{}' reads back as {} bytes with SHA-256 {}, written were {} bytes with {}", name, found.bytes, found.sha256, stored.bytes, stored.sha256));
     auto named = staged.publish_as(object_path(stored.sha256));
     if (!named && named.error().code() == ErrorCode::exists) {
-      // The same bytes, from another checkpoint or an attempt that was killed. Whether those are on disk is not known: look and sync.
-      DROVER_CHECK(check_object(stored, true));
+      // The same bytes, from another checkpoint or an attempt that was killed. Whether those are on disk is not known: look and
+      // sync. Damaged ones give way to these, which were just read back.
+      if (auto good = check_object(stored, true); !good) {
+        if (good.error().code() != ErrorCode::corrupt) return std::unexpected(std::move(good).error());
+        DROVER_CHECK(fs->unlink(object_path(stored.sha256)));
+        DROVER_CHECK(staged.publish_as(object_path(stored.sha256)));
+      }
     } else if (!named) {
       return std::unexpected(std::move(named).error());
     }

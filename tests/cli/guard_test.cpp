@@ -104,5 +104,64 @@ TEST(Guard, AKilledSupervisorLeavesNobodyAndAResumeCountsOn) {
   ::close(reader);  // only now: a fifo without a reader holds its writer
 }
 
+/// A trainer that saves through the staging directory: three steps, a checkpoint each; told where it went on from.
+constexpr const char* kTrainer = R"(
+import os, socket, sys, time
+def notify(text):
+    s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    s.sendto(text.encode(), os.environ["NOTIFY_SOCKET"])
+step = int(os.environ.get("DROVER_RESUME_STEP", "0"))
+if step:
+    assert open(os.environ["DROVER_RESUME"] + "/model").read() == "weights of step %d" % step
+print("from step", step, flush=True)
+for step in range(step + 1, step + 4):
+    path = os.environ["DROVER_STAGING"] + "/model"
+    open(path, "w").write("weights of step %d" % step)
+    notify("STEP=%d\nMETRIC=%d\nCHECKPOINT=model" % (step, -step))
+    until = time.time() + 20
+    while os.path.exists(path) and not os.path.exists(path + ".refused") and time.time() < until:
+        time.sleep(0.002)  # // sleep: the trainer polls, as one does
+    if os.path.exists(path + ".refused"):
+        sys.exit(5)
+sys.exit(int(sys.argv[1]))
+)";
+
+TEST(Guard, WhatItSavesIsInTheStoreAndTheNextRunGoesOnFromThere) {
+  if (::access("/usr/bin/python3", X_OK) != 0) GTEST_SKIP() << "python3 is not installed";
+  const Scratch scratch;
+  std::ofstream(scratch / "train.py") << kTrainer;
+  const auto train = [&](const std::string& job, std::vector<std::string> more, const char* exit_code) {
+    std::vector<std::string> words{"guard", "--json", "--job", job, "--progress", "none", "--notify", "--store", "ckpt", "--lineage", "trader"};
+    words.insert(words.end(), more.begin(), more.end());
+    words.insert(words.end(), {"--", "/usr/bin/python3", "train.py", exit_code});
+    return run(scratch, words);
+  };
+  const Ended first = train("a", {}, "0");
+  ASSERT_EQ(first.status, 0) << first.all();
+  EXPECT_EQ(first.last_json()["figures"]["checkpoints"], 3);
+  EXPECT_EQ(first.last_json()["figures"]["step"], 3);
+  const Ended second = train("b", {}, "0");
+  ASSERT_EQ(second.status, 0) << second.all();
+  const json all = run(scratch, {"ckpt", "ls", "--store", "ckpt", "--json"}).last_json();
+  ASSERT_EQ(all.back()["step"], 6) << all;
+  EXPECT_EQ(all.back()["head"], true);
+  EXPECT_EQ(all.back()["epoch"], 2) << "each run fences the one before";
+  EXPECT_EQ(all.size(), 4u) << "the last three and the best: " << all;
+
+  // The lineage's budget is 7 steps, whoever runs: one more is taken, the next refused, and the run ends for it.
+  const Ended third = train("c", {"--steps", "7"}, "0");
+  EXPECT_EQ(third.status, 3) << third.all();
+  EXPECT_EQ(third.last_json()["outcome"], "limit");
+  EXPECT_EQ(run(scratch, {"ckpt", "ls", "--store", "ckpt", "--json"}).last_json().back()["step"], 7);
+
+  // A damaged newest checkpoint is an error, not a fresh start and not silently the one before.
+  std::ofstream(scratch / ("ckpt/objects/" + run(scratch, {"ckpt", "ls", "--store", "ckpt", "--json"}).last_json().back()["files"][0]["sha256"].get<std::string>())) << "rot";
+  const Ended damaged = train("d", {}, "0");
+  EXPECT_EQ(damaged.status, 1) << damaged.all();
+  EXPECT_EQ(damaged.last_json()["figures"]["command_end"], "not_started");
+  EXPECT_EQ(run(scratch, {"ckpt", "verify", "--store", "ckpt"}).status, 4);
+  EXPECT_EQ(train("e", {"--steps", "100"}, "0").status, 0) << "after the verify, from the newest good one";
+}
+
 }  // namespace
 }  // namespace drover::test::cli

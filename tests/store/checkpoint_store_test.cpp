@@ -422,6 +422,9 @@ TEST(CheckpointStore, DamageIsFoundNamedAndNeverHandedOut) {
     ASSERT_EQ(damaged->size(), 1u) << "seed " << seed << ", bit " << bit << (manifest ? " of the manifest" : " of the object");
     EXPECT_EQ((*damaged)[0].id, two->id);
     EXPECT_EQ(head_of(store), one);
+    const auto again = store.commit(lease, at_step(3, std::string(5000, 'x')));  // the same bytes: good ones take the damaged one's place
+    ASSERT_OK(again);
+    EXPECT_EQ(head_of(store), again->id);
   }
 }
 

@@ -9,6 +9,7 @@
 #include <fstream>
 #include <regex>
 
+#include "drover/checkpoint.hpp"
 #include "drover/command.hpp"
 #include "drover/types/outcome.hpp"
 
@@ -99,6 +100,63 @@ class Log {
   std::uint64_t bytes_max_, written_ = 0, dropped_ = 0;
 };
 
+/// The command's way into the checkpoint store. It puts a file into the staging directory and says CHECKPOINT=NAME; when the file is
+/// gone the checkpoint is durable, when NAME.refused appears it is not, and that file says why.
+class Checkpoints {
+ public:
+  /// Takes the lineage over, and lays the newest good checkpoint out for the command to go on from.
+  Result<void> begin(const Orders& orders, std::uint64_t attempt) {
+    DROVER_TRY(CheckpointStore opened, CheckpointStore::open(orders.store));
+    store_.emplace(std::move(opened));
+    DROVER_TRY(lease_, store_->acquire(orders.lineage, orders.steps_max == 0 ? std::nullopt : std::optional(orders.steps_max)));
+    std::error_code error;
+    std::filesystem::create_directories(orders.staging, error);
+    if (error) return fail(ErrorCode::system, "make '" + orders.staging + "': " + error.message());
+    auto newest = store_->newest_good(orders.lineage, {});
+    if (!newest) {
+      if (newest.error().code() == ErrorCode::not_found) return {};  // the lineage begins here
+      return std::unexpected(std::move(newest).error());
+    }
+    resume_ = orders.staging + "/resume-" + std::to_string(attempt);
+    std::filesystem::remove_all(resume_, error);
+    step_ = newest->manifest.step;
+    return store_->restore(*newest, resume_);
+  }
+  bool on() const { return store_.has_value(); }
+  std::vector<std::string> environment(const Orders& orders) const {
+    std::vector<std::string> env{"DROVER_STAGING=" + orders.staging};
+    if (!resume_.empty()) env.insert(env.end(), {"DROVER_RESUME=" + resume_, "DROVER_RESUME_STEP=" + std::to_string(step_)});
+    return env;
+  }
+  void metric(double value) { metric_ = value; }
+
+  Result<void> commit(const Orders& orders, const std::string& name, std::uint64_t step) {
+    const std::string path = orders.staging + "/" + name;
+    std::error_code ignored;
+    auto done = [&]() -> Result<void> {
+      if (name.find('/') != std::string::npos || name.empty()) return fail(ErrorCode::usage, "CHECKPOINT='" + name + "': must be a file in the staging directory");
+      NewCheckpoint checkpoint{.step = step, .run = "guard", .argv = orders.command, .metric = std::exchange(metric_, std::nullopt)};
+      checkpoint.files.push_back({.name = name, .source = path});
+      DROVER_TRY(const CheckpointEntry entry, store_->commit(lease_, checkpoint));
+      (void)entry;
+      std::filesystem::remove(path, ignored);  // the acknowledgement
+      const Retention retention{.last = static_cast<std::uint32_t>(orders.keep_last), .best = static_cast<std::uint32_t>(orders.keep_best), .every_steps = orders.keep_every, .count_max = static_cast<std::uint32_t>(orders.checkpoints_max)};
+      DROVER_TRY(const std::vector<std::string> gone, store_->retain(orders.lineage, retention));
+      (void)gone;
+      return {};
+    }();
+    if (!done && std::filesystem::exists(path, ignored)) std::ofstream(path + ".refused") << done.error().what() << "\n";
+    return done;
+  }
+
+ private:
+  std::optional<CheckpointStore> store_;
+  WriterLease lease_{};
+  std::string resume_;
+  std::uint64_t step_ = 0;
+  std::optional<double> metric_;
+};
+
 /// One attempt: a small loop around Command::next, woken by events and by the tick.
 class Attempt {
  public:
@@ -109,7 +167,16 @@ class Attempt {
 
   AttemptReport run() {
     begin_ = now();
-    auto started = Command::start({.argv = orders_.command, .env = inherited_environment(), .directory = orders_.directory, .notify_directory = orders_.notify_directory}, begin_ + Seconds(10));
+    std::vector<std::string> env = inherited_environment();
+    if (!orders_.store.empty()) {
+      if (auto begun = checkpoints_.begin(orders_, input_.number); !begun) {
+        report_.end = AttemptEnd::not_started;
+        put_text(report_.text, begun.error().what());
+        return report_;
+      }
+      for (std::string& variable : checkpoints_.environment(orders_)) env.push_back(std::move(variable));
+    }
+    auto started = Command::start({.argv = orders_.command, .env = std::move(env), .directory = orders_.directory, .notify_directory = orders_.notify_directory}, begin_ + Seconds(10));
     if (!started) {
       report_.end = AttemptEnd::not_started;
       put_text(report_.text, started.error().what());
@@ -148,6 +215,8 @@ class Attempt {
     } else if (!steps_told_ && (notice.name == "WATCHDOG" || notice.name == "READY" || notice.name == "STATUS")) {
       progressed();  // once steps are told, a beat without one is no progress
     }
+    if (notice.name == "METRIC") checkpoints_.metric(std::strtod(notice.value.c_str(), nullptr));
+    if (notice.name == "CHECKPOINT" && checkpoints_.on()) commit(notice.value);
     check_steps();  // EXTEND_TIMEOUT_USEC is not read: a limit is not for the command to move
   }
   void on(const command::Ended& ended) {
@@ -165,6 +234,20 @@ class Attempt {
       report_.end = AttemptEnd::memory;
       put_text(report_.text, "the kernel killed it");
     }
+  }
+
+  void commit(const std::string& name) {
+    auto done = checkpoints_.commit(orders_, name, report_.step);
+    if (done) {
+      ++report_.checkpoints;
+      return progressed();
+    }
+    ++report_.checkpoints_refused;
+    const std::string& why = done.error().what();
+    log_.write("drover: " + why + "\n");
+    if (why.find("fenced:") != std::string::npos) kill(AttemptEnd::fenced, why);
+    else if (why.find("limit(steps)") != std::string::npos) ask(AttemptEnd::steps, why);
+    else if (why.find("limit(checkpoints)") != std::string::npos) ask(AttemptEnd::checkpoints, why);
   }
 
   void progressed() {
@@ -225,6 +308,7 @@ class Attempt {
   AttemptReport report_;
   Log log_;
   ProgressReader progress_;
+  Checkpoints checkpoints_;
   std::optional<Command> command_;
   std::optional<AttemptEnd> reason_;
   TimePoint begin_{}, progressed_at_{}, kill_at_ = kNever;
@@ -242,6 +326,8 @@ std::string_view name_of(AttemptEnd end) {
     case exited: return "exited";
     case signalled: return "signalled";
     case steps: return "steps";
+    case checkpoints: return "checkpoints";
+    case fenced: return "fenced";
     case cpu: return "cpu";
     case memory: return "memory";
     case stalled: return "stalled";
@@ -260,6 +346,8 @@ std::string text_of(const AttemptReport& report) {
     case exited: return fmt::format("exited({})", report.code);
     case signalled: return signal_text(report.code);
     case steps:
+    case checkpoints:
+    case fenced:
     case cpu:
     case memory:
     case stalled:
@@ -275,8 +363,8 @@ Bytes encode(const Orders& o) {
   // One text, fields ended by NUL: no field may hold one (the options refuse it).
   std::string text;
   const auto put = [&text](const std::string& field) { text.append(field).push_back('\0'); };
-  for (const std::string* field : {&o.directory, &o.log, &o.evidence, &o.notify_directory, &o.progress_regex, &o.progress_file}) put(*field);
-  for (const std::uint64_t number : {o.log_bytes_max, o.memory_bytes_max, o.steps_max, static_cast<std::uint64_t>(o.stall.count()), static_cast<std::uint64_t>(o.stop_grace.count())}) put(std::to_string(number));
+  for (const std::string* field : {&o.directory, &o.log, &o.evidence, &o.notify_directory, &o.progress_regex, &o.progress_file, &o.store, &o.lineage, &o.staging}) put(*field);
+  for (const std::uint64_t number : {o.log_bytes_max, o.memory_bytes_max, o.steps_max, static_cast<std::uint64_t>(o.stall.count()), static_cast<std::uint64_t>(o.stop_grace.count()), o.keep_last, o.keep_best, o.keep_every, o.checkpoints_max}) put(std::to_string(number));
   for (const std::string& word : o.command) put(word);
   const auto bytes = std::as_bytes(std::span(text));
   return {bytes.begin(), bytes.end()};
@@ -290,7 +378,7 @@ Result<Orders> decode_orders(BytesView bytes) {
     fields.emplace_back(reinterpret_cast<const char*>(bytes.data()) + begin);
     begin = static_cast<std::size_t>(end - bytes.begin()) + 1;
   }
-  constexpr std::size_t kTexts = 6, kNumbers = 5;
+  constexpr std::size_t kTexts = 9, kNumbers = 9;
   if (fields.size() <= kTexts + kNumbers) return fail(ErrorCode::corrupt, "guard orders: fields are missing");
   std::array<std::uint64_t, kNumbers> numbers{};
   for (std::size_t i = 0; i < kNumbers; ++i) {
@@ -304,11 +392,18 @@ Result<Orders> decode_orders(BytesView bytes) {
                 .notify_directory = fields[3],
                 .progress_regex = fields[4],
                 .progress_file = fields[5],
+                .store = fields[6],
+                .lineage = fields[7],
+                .staging = fields[8],
                 .log_bytes_max = numbers[0],
                 .memory_bytes_max = numbers[1],
                 .steps_max = numbers[2],
                 .stall = Nanos(static_cast<std::int64_t>(numbers[3])),
-                .stop_grace = Nanos(static_cast<std::int64_t>(numbers[4]))};
+                .stop_grace = Nanos(static_cast<std::int64_t>(numbers[4])),
+                .keep_last = numbers[5],
+                .keep_best = numbers[6],
+                .keep_every = numbers[7],
+                .checkpoints_max = numbers[8]};
 }
 
 Result<AttemptReport> attempt(const AttemptInput& input, Context& context) {

@@ -22,11 +22,15 @@ struct Orders {
   std::string notify_directory{};  ///< "" = no NOTIFY_SOCKET
   std::string progress_regex{};    ///< "" = none; group 1, where there is one, is the step number
   std::string progress_file{};     ///< "" = none; a newer modification time is progress
+  std::string store{};             ///< checkpoint store; "" = none
+  std::string lineage{};           ///< of the checkpoints
+  std::string staging{};           ///< directory where the command puts what is to be committed
   std::uint64_t log_bytes_max = 0;
   std::uint64_t memory_bytes_max = 0;  ///< 0 = none
   std::uint64_t steps_max = 0;         ///< 0 = none; of the lineage
   Nanos stall = kUnlimited;
   Nanos stop_grace{};              ///< between TERM and KILL
+  std::uint64_t keep_last = 0, keep_best = 0, keep_every = 0, checkpoints_max = 0;  ///< Retention
   friend bool operator==(const Orders&, const Orders&) = default;
 };
 Bytes encode(const Orders& orders);
@@ -42,6 +46,8 @@ enum class AttemptEnd : std::uint8_t {
   exited,       ///< by itself, `code`
   signalled,    ///< by a signal we did not send, `code`
   steps,        ///< reached its step limit
+  checkpoints,  ///< only protected checkpoints are left, more than may be
+  fenced,       ///< another run has taken its lineage over
   cpu,          ///< used up the job's CPU time
   memory,       ///< its tree's resident memory went over the limit
   stalled,      ///< went without progress too long
@@ -58,6 +64,7 @@ struct AttemptReport {
   std::uint64_t step = 0;          ///< the highest reported, by this attempt or before
   std::uint64_t rss_peak_bytes = 0;
   std::uint64_t log_bytes_dropped = 0;
+  std::uint64_t checkpoints = 0, checkpoints_refused = 0;  ///< committed; not committed, with the reason beside the file
   Nanos wall{}, cpu{};
   bool ready = false;              ///< READY=1 came
   std::array<char, 1024> text{};   ///< evidence for people, ended by NUL

@@ -38,6 +38,12 @@ class GuardPlan final : public JobPlan {
     schema.integer("no-progress", policy_.no_progress_max, {1, 1'000'000}, "restarts in a row without a new step, where steps are told");
     schema.duration("restart-delay", policy_.delay_first, {}, "before the first restart; doubles, up to 30 s, while no step is made");
     schema.duration("grace", grace_, {Millis(10), Seconds(3600)}, "between TERM and KILL");
+    schema.text("store", store_, "checkpoint store for what it saves (needs --notify): drover ckpt looks after it");
+    schema.text("lineage", lineage_, "name of its line of checkpoints; a new run under the same name goes on from the newest good one");
+    schema.integer("keep-last", keep_last_, {1, 1'000'000}, "newest good checkpoints to keep");
+    schema.integer("keep-best", keep_best_, {0, 1'000'000}, "best checkpoints by METRIC to keep");
+    schema.integer("keep-every", keep_every_, {}, "keep those whose step is a multiple; 0: none");
+    schema.integer("checkpoints", checkpoints_max_, {0, 1'000'000}, "end when more are protected than this; 0: no bound");
     schema.bytes("log", log_bytes_, {}, "of its output kept in command.log; the rest is read, counted and dropped");
   }
 
@@ -52,6 +58,7 @@ class GuardPlan final : public JobPlan {
     }
     if (steps_ != 0 && progress_.empty() && !notify_)
       return fail(ErrorCode::usage, "--steps needs to be told the step", "add --progress-regex 'step (\\d+)', or --notify where the command sends STEP=N");
+    if (!store_.empty() && !notify_) return fail(ErrorCode::usage, "--store needs --notify: the command says CHECKPOINT=NAME to be saved", "add --notify");
     policy_.restart = restart_ == "permanent" ? Restart::permanent : restart_ == "transient" ? Restart::transient : Restart::temporary;
     JobTraits traits{.grain = Grain::rows, .identity = "guard 1 " + join_words(command_) + " in " + directory_, .wall = wall_, .stop_margin = grace_ + Millis(200), .workers_max = 1, .exact = false};
     traits.pool.window = 1;
@@ -71,11 +78,18 @@ class GuardPlan final : public JobPlan {
                         .notify_directory = notify_ ? directory : std::string(),
                         .progress_regex = progress_,
                         .progress_file = progress_file_,
+                        .store = store_.empty() ? std::string() : std::filesystem::absolute(std::filesystem::path(directory_) / store_).string(),
+                        .lineage = lineage_,
+                        .staging = directory + "/staging",
                         .log_bytes_max = log_bytes_,
                         .memory_bytes_max = memory_,
                         .steps_max = steps_,
                         .stall = stall_,
-                        .stop_grace = grace_};
+                        .stop_grace = grace_,
+                        .keep_last = keep_last_,
+                        .keep_best = keep_best_,
+                        .keep_every = keep_every_,
+                        .checkpoints_max = checkpoints_max_};
     DROVER_TRY(const std::uint32_t version, job.pool().broadcast(encode(orders)));
     (void)version;
     std::vector<AttemptReport> attempts;
@@ -132,8 +146,10 @@ class GuardPlan final : public JobPlan {
     job.figure({.key = "attempts", .value = static_cast<std::int64_t>(attempts.size()), .shown = {}});
     if (attempts.empty()) return;
     const AttemptReport& last = attempts.back();
-    std::uint64_t peak = 0, dropped = 0;
+    std::uint64_t peak = 0, dropped = 0, checkpoints = 0, refused = 0;
     for (const AttemptReport& one : attempts) {
+      checkpoints += one.checkpoints;
+      refused += one.checkpoints_refused;
       peak = std::max(peak, one.rss_peak_bytes);
       dropped += one.log_bytes_dropped;
     }
@@ -142,13 +158,16 @@ class GuardPlan final : public JobPlan {
     job.figure({.key = "step", .value = static_cast<std::int64_t>(last.step), .shown = last.step == 0 ? std::string() : std::to_string(last.step)});
     job.figure({.key = "cpu_seconds", .value = static_cast<double>(cpu.count()) * 1e-9, .shown = drover::text_of(cpu)});
     job.figure({.key = "rss_peak_bytes", .value = static_cast<std::int64_t>(peak), .shown = fmt::format("{:.1f} MiB", static_cast<double>(peak) / (1 << 20))});
+    job.figure({.key = "checkpoints", .value = static_cast<std::int64_t>(checkpoints), .shown = checkpoints == 0 ? std::string() : std::to_string(checkpoints) + " checkpoints"});
+    job.figure({.key = "checkpoints_refused", .value = static_cast<std::int64_t>(refused), .shown = refused == 0 ? std::string() : std::to_string(refused) + " checkpoints refused"});
     job.figure({.key = "log_bytes_dropped", .value = static_cast<std::int64_t>(dropped), .shown = dropped == 0 ? std::string() : std::to_string(dropped)});
   }
 
   std::vector<std::string> command_;
-  std::string directory_, progress_, progress_file_, restart_ = "temporary";
+  std::string directory_, progress_, progress_file_, restart_ = "temporary", store_, lineage_ = "default";
   Nanos wall_ = kUnlimited, cpu_ = kUnlimited, stall_ = kUnlimited, grace_ = Seconds(5);
   std::uint64_t memory_ = 0, steps_ = 0, log_bytes_ = std::uint64_t{64} << 20;
+  std::uint64_t keep_last_ = 3, keep_best_ = 1, keep_every_ = 0, checkpoints_max_ = 0;
   std::uint32_t pids_ = 0;
   bool notify_ = false;
   RestartPolicy policy_;

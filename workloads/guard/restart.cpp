@@ -20,6 +20,8 @@ Decision decide(const RestartPolicy& policy, const std::vector<AttemptReport>& a
   const auto over = [](Ending ending) { return Decision{.ending = std::move(ending), .delay = {}}; };
   switch (last.end) {
     case AttemptEnd::steps: return over(ending::Limit{JobLimit::steps, text_of(last)});
+    case AttemptEnd::checkpoints: return over(ending::Limit{JobLimit::checkpoints, text_of(last)});
+    case AttemptEnd::fenced: return over(ending::Fenced{});
     case AttemptEnd::cpu: return over(ending::Limit{JobLimit::cpu, text_of(last)});
     case AttemptEnd::stopped: return over(ending::Incomplete{text_of(last)});
     case AttemptEnd::not_started: return over(ending::Incomplete{text_of(last)});
