@@ -3,7 +3,8 @@
 /// taken for something else. One directory for any number of lineages; many readers, and one writer a lineage.
 ///
 /// A checkpoint is a manifest (who made it, from which parent, at which step, under which configuration and feature schema) and
-/// the files it names, each stored under the hash of its bytes and never changed. Its id is the SHA-256 of the manifest's text.
+/// the files it names, each stored under the hash of its bytes and never changed; of a large state that changes little, only the
+/// changed chunks are written. Its id is the SHA-256 of the manifest's text.
 ///
 /// Commit: the bytes are written without a name, synced, read back and compared, then named; the manifest likewise; then ONE
 /// transaction checks the lease's epoch, the lineage's step budget and the parent, inserts the row and moves the head. On return
@@ -17,6 +18,7 @@
 /// One object is used by one thread. Formats: docs/checkpoint_format.md.
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -45,12 +47,26 @@ struct Fingerprint {
 };
 /// One line a difference: `feature 3: name 'rsi' here, 'macd' there`. Empty if they agree (or one side compares nothing).
 std::vector<std::string> differences(const Fingerprint& here, const Fingerprint& there);
+/// From JSON: {"config": TEXT, "features": [{"name", "dtype", "shape", "scale"}, ...]}; each part may be left out. Error: usage.
+Result<Fingerprint> parse_fingerprint(std::string_view json);
+
+/// Where a tensor lies in a file of a checkpoint, so that it can be probed, compared and read by another program.
+struct Tensor {
+  std::string name{};
+  std::string dtype{};                    ///< as safetensors says it: "F64", "F32", "F16", "BF16", "I64", ... "U8", "BOOL"
+  std::vector<std::uint64_t> shape{};     ///< row-major; empty = a scalar
+  std::uint64_t offset = 0;               ///< of its first byte in the file
+  std::uint64_t bytes = 0;
+  friend bool operator==(const Tensor&, const Tensor&) = default;
+};
 
 /// A file of a checkpoint, as stored.
 struct StoredFile {
   std::string name{};                     ///< relative, without `..`
   std::uint64_t bytes = 0;
-  std::string sha256{};                   ///< hex; also its name in objects/
+  std::string sha256{};                   ///< hex; of the object that holds it, whose name in objects/ it is
+  bool chunked = false;                   ///< the object holds what changed and says where the rest is; else it is the file
+  std::vector<Tensor> tensors{};          ///< empty = opaque
   friend bool operator==(const StoredFile&, const StoredFile&) = default;
 };
 
@@ -65,6 +81,7 @@ struct Manifest {
   Fingerprint fingerprint{};
   std::string state{};                    ///< the trainer's own: random generator, iterator; one JSON text
   std::optional<double> metric{};         ///< larger is better
+  std::map<std::string, double> metrics{};///< whatever else was measured; probes look at them
   std::vector<StoredFile> files{};
   friend bool operator==(const Manifest&, const Manifest&) = default;
 };
@@ -92,15 +109,19 @@ struct NewCheckpoint {
   struct File {
     std::string name{};
     std::variant<std::string, BytesView> source{};  ///< a path to copy from, or bytes that live until commit() returns
+    bool changes_only = false;            ///< bytes only: write the 256 KiB chunks that differ from the parent's file of this name
+    std::vector<Tensor> tensors{};        ///< of a `.safetensors` file they are read from its header, which must be sound
   };
   std::vector<File> files{};
   std::uint64_t step = 0;
   std::string parent{};                   ///< "" = the lineage's head, or none if there is no head
+  bool root = false;                      ///< has no parent, although there is a head: an explicit fresh start
   std::string run{};
   std::vector<std::string> argv{};
   Fingerprint fingerprint{};
   std::string state{};
   std::optional<double> metric{};
+  std::map<std::string, double> metrics{};
   bool probed = false;                    ///< true: stays `verified` until mark_good() or quarantine() has the probe's word
 };
 

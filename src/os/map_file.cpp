@@ -15,6 +15,10 @@ Result<Mapping> map_file(File& file, std::size_t size_bytes, bool writable) {
   return Mapping(address, size_bytes);
 }
 
+void drop_cached(File& file) {
+  if (file.descriptor() >= 0) (void)::posix_fadvise(file.descriptor(), 0, 0, POSIX_FADV_DONTNEED);
+}
+
 void start_writeback(File& file, std::uint64_t offset, std::uint64_t length) {
   const int fd = file.descriptor();
   if (fd < 0) return;

@@ -4,15 +4,16 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <ctime>
 #include <map>
 #include <set>
 
 #include "base/assert.hpp"
-#include "os/map_file.hpp"
 #include "store/durable_file.hpp"
 #include "store/hash.hpp"
 #include "store/manifest.hpp"
+#include "store/object_store.hpp"
 #include "store/sqlite.hpp"
 
 namespace drover {
@@ -22,7 +23,6 @@ using namespace store;
 namespace {
 
 constexpr int kApplicationId = 0x64726b70, kSchemaVersion = 1, kBusyMs = 5000;
-constexpr std::size_t kPart = std::size_t{8} << 20;
 constexpr std::uint64_t kManifestBytesMax = 16u << 20;
 
 constexpr const char* kSchema =
@@ -44,97 +44,33 @@ CheckpointStatus status_named(std::string_view name) {
   return CheckpointStatus::deleted;
 }
 
-/// SHA-256 of a file, read to its end.
-Result<StoredFile> measured(File& file) {
-  std::vector<std::byte> buffer(std::size_t{1} << 20);
-  Sha256Stream stream;
-  std::uint64_t at = 0;
-  for (;;) {
-    DROVER_TRY(const std::size_t got, file.read_at(at, buffer));
-    stream.update(std::span(buffer).first(got));
-    at += got;
-    if (got < buffer.size()) break;
-  }
-  return StoredFile{.name = {}, .bytes = at, .sha256 = hex_of(stream.finish())};
-}
-
 }  // namespace
 
 struct CheckpointStore::Impl {
   FileSystem* fs = nullptr;
   std::string directory;
   Database database;
+  std::optional<ObjectStore> objects;
 
-  std::string object_path(const std::string& sha256) const { return directory + "/objects/" + sha256; }
   std::string manifest_path(const std::string& id) const { return directory + "/manifests/" + id; }
 
   // ---- bytes ----
-  /// Stores what `read` gives piece by piece, until it gives nothing. On return the bytes are on disk under their hash.
-  Result<StoredFile> put_object(const std::string& name, const std::function<Result<BytesView>()>& read) {
-    const std::string objects = directory + "/objects";
-    DROVER_TRY(StagedFile staged, StagedFile::open(*fs, objects, "incoming"));
-    File& file = staged.file();
-    Sha256Stream stream;
-    std::uint64_t at = 0, started = 0;
-    for (;;) {
-      DROVER_TRY(const BytesView piece, read());
-      if (piece.empty()) break;
-      DROVER_CHECK(file.write_at(at, piece));
-      stream.update(piece);
-      at += piece.size();
-      if (at - started >= kPart) {
-        start_writeback(file, started, at - started);
-        started = at;
-      }
+  Result<StoredFile> put_file(const NewCheckpoint::File& file, const StoredFile* before) {
+    if (!is_safe_name(file.name)) return fail(ErrorCode::usage, fmt::format("checkpoint file name '{}': must be relative and stay inside the checkpoint", file.name));
+    const BytesView* const bytes = std::get_if<BytesView>(&file.source);
+    if (file.changes_only && bytes == nullptr) return fail(ErrorCode::usage, fmt::format("checkpoint file '{}': only bytes in memory can be committed by their changes", file.name));
+    DROVER_TRY(StoredFile stored, file.changes_only ? objects->put_changed(file.name, *bytes, before) : objects->put(file.name, file.source));
+    stored.tensors = file.tensors;
+    if (stored.tensors.empty() && file.name.ends_with(".safetensors")) {
+      auto found = safetensors_in(stored.bytes, [&](std::uint64_t offset, std::size_t size) { return objects->read(stored, offset, size); });
+      if (!found) return std::unexpected(std::move(found).error().with(fmt::format("'{}'", file.name)));
+      stored.tensors = std::move(*found);
     }
-    const StoredFile stored{.name = name, .bytes = at, .sha256 = hex_of(stream.finish())};
-    DROVER_CHECK(staged.sync());
-    DROVER_TRY(const StoredFile found, measured(file));
-    if (found.bytes != stored.bytes || found.sha256 != stored.sha256)
-      return fail(ErrorCode::corrupt, fmt::format("'{}' reads back as {} bytes with SHA-256 {}, written were {} bytes with {}", name, found.bytes, found.sha256, stored.bytes, stored.sha256));
-    auto named = staged.publish_as(object_path(stored.sha256));
-    if (!named && named.error().code() == ErrorCode::exists) {
-      // The same bytes, from another checkpoint or an attempt that was killed. Whether those are on disk is not known: look and
-      // sync. Damaged ones give way to these, which were just read back.
-      if (auto good = check_object(stored, true); !good) {
-        if (good.error().code() != ErrorCode::corrupt) return std::unexpected(std::move(good).error());
-        DROVER_CHECK(fs->unlink(object_path(stored.sha256)));
-        DROVER_CHECK(staged.publish_as(object_path(stored.sha256)));
-      }
-    } else if (!named) {
-      return std::unexpected(std::move(named).error());
-    }
+    for (const Tensor& tensor : stored.tensors)
+      if (tensor.offset > stored.bytes || tensor.bytes > stored.bytes - tensor.offset) return fail(ErrorCode::usage, fmt::format("tensor '{}' does not lie in '{}'", tensor.name, file.name));
     return stored;
   }
-
-  Result<> check_object(const StoredFile& file, bool sync = false) {
-    DROVER_TRY(const std::unique_ptr<File> object, fs->open(object_path(file.sha256), OpenMode::read_write));
-    DROVER_TRY(const StoredFile found, measured(*object));
-    if (found.bytes != file.bytes || found.sha256 != file.sha256)
-      return fail(ErrorCode::corrupt, fmt::format("'{}' of the checkpoint is damaged: its object has {} bytes with SHA-256 {}, not {} with {}", file.name, found.bytes, found.sha256, file.bytes, file.sha256));
-    if (sync) return object->sync();
-    return {};
-  }
-
-  Result<StoredFile> put_file(const NewCheckpoint::File& file) {
-    if (!is_safe_name(file.name)) return fail(ErrorCode::usage, fmt::format("checkpoint file name '{}': must be relative and stay inside the checkpoint", file.name));
-    if (const BytesView* const bytes = std::get_if<BytesView>(&file.source)) {
-      BytesView left = *bytes;
-      return put_object(file.name, [left]() mutable -> Result<BytesView> {
-        const BytesView piece = left.first(std::min(left.size(), kPart));
-        left = left.subspan(piece.size());
-        return piece;
-      });
-    }
-    DROVER_TRY(const std::unique_ptr<File> source, fs->open(std::get<std::string>(file.source), OpenMode::read));
-    Bytes buffer(kPart);
-    std::uint64_t at = 0;
-    return put_object(file.name, [&]() -> Result<BytesView> {
-      DROVER_TRY(const std::size_t got, source->read_at(at, buffer));
-      at += got;
-      return BytesView(buffer).first(got);
-    });
-  }
+  Result<> check_object(const StoredFile& file) { return objects->check(file); }
 
   /// A small file that must be there after a power failure; one that is there already is synced again.
   Result<> put_small(const std::string& folder, const std::string& name, std::string_view text) {
@@ -224,6 +160,7 @@ Result<CheckpointStore> CheckpointStoreAccess::open(FileSystem& fs, const std::s
     auto impl = std::make_unique<CheckpointStore::Impl>();
     impl->fs = &fs;
     impl->directory = directory;
+    impl->objects.emplace(fs, directory + "/objects");
     const std::string path = directory + "/store.db";
     DROVER_TRY(const bool there, fs.exists(path));
     if (!there) {
@@ -287,22 +224,26 @@ Result<WriterLease> CheckpointStore::acquire(const std::string& lineage, std::op
 Result<CheckpointEntry> CheckpointStore::commit(const WriterLease& lease, const NewCheckpoint& given) {
   Impl& i = *impl_;
   const auto committed = [&]() -> Result<CheckpointEntry> {
-    Manifest manifest{.lineage = lease.lineage, .parent = given.parent, .epoch = lease.epoch, .step = given.step, .run = given.run, .argv = given.argv, .created = now_text(), .fingerprint = given.fingerprint, .state = given.state, .metric = given.metric, .files = {}};
+    Manifest manifest{.lineage = lease.lineage, .parent = given.parent, .epoch = lease.epoch, .step = given.step, .run = given.run, .argv = given.argv, .created = now_text(), .fingerprint = given.fingerprint, .state = given.state, .metric = given.metric, .metrics = given.metrics, .files = {}};
+    if (manifest.metric && !std::isfinite(*manifest.metric)) return fail(ErrorCode::usage, "its metric is not a finite number", "say it among `metrics`, where a probe sees it");
     if (given.files.empty()) return fail(ErrorCode::usage, "a checkpoint needs at least one file");
-    for (const NewCheckpoint::File& file : given.files) {
-      DROVER_TRY(StoredFile stored, i.put_file(file));
-      if (std::ranges::find(manifest.files, stored.name, &StoredFile::name) != manifest.files.end()) return fail(ErrorCode::usage, fmt::format("checkpoint file name '{}' is given twice", stored.name));
-      manifest.files.push_back(std::move(stored));
-    }
-    DROVER_CHECK(i.fs->sync_directory(i.directory + "/objects"));
-
     // Who the parent is belongs into the manifest, so it is looked up first and looked at again inside the transaction.
-    if (manifest.parent.empty()) {
+    if (manifest.parent.empty() && !given.root) {
       DROVER_TRY(Statement head, i.database.prepare("SELECT head FROM lineage WHERE name = ?1"));
       head.bind(1, lease.lineage);
       DROVER_TRY(const bool row, head.step());
       if (row) manifest.parent = head.text(0);
     }
+    std::vector<StoredFile> before;
+    if (!manifest.parent.empty() && std::ranges::any_of(given.files, &NewCheckpoint::File::changes_only))
+      if (auto parent = i.entry_with(manifest.parent)) before = std::move(parent->manifest.files);
+    for (const NewCheckpoint::File& file : given.files) {
+      const auto same = std::ranges::find(before, file.name, &StoredFile::name);
+      DROVER_TRY(StoredFile stored, i.put_file(file, same == before.end() ? nullptr : &*same));
+      if (std::ranges::find(manifest.files, stored.name, &StoredFile::name) != manifest.files.end()) return fail(ErrorCode::usage, fmt::format("checkpoint file name '{}' is given twice", stored.name));
+      manifest.files.push_back(std::move(stored));
+    }
+    DROVER_CHECK(i.objects->sync());
     const std::string text = text_of(manifest), id = hex_of(sha256_of(text));
     DROVER_CHECK(i.put_small("manifests", id, text));
 
@@ -323,8 +264,8 @@ Result<CheckpointEntry> CheckpointStore::commit(const WriterLease& lease, const 
     }
     // Whoever collected garbage while this was being written took it for garbage: it held the same lock, so it is over or not begun.
     for (const StoredFile& file : manifest.files) {
-      const auto stat = i.fs->stat(i.object_path(file.sha256));
-      if (!stat || stat->size_bytes != file.bytes) return fail(ErrorCode::busy, fmt::format("'{}' was collected as garbage before it was committed", file.name), "commit it again");
+      const auto present = i.objects->present(file);
+      if (!present || !*present) return fail(ErrorCode::busy, fmt::format("'{}' was collected as garbage before it was committed", file.name), "commit it again");
     }
     DROVER_TRY(const bool described, i.fs->exists(i.manifest_path(id)));
     if (!described) return fail(ErrorCode::busy, "its manifest was collected as garbage before it was committed", "commit it again");
@@ -418,24 +359,13 @@ Result<void> CheckpointStore::restore(const CheckpointEntry& entry, const std::s
   if (!there.empty()) return fail(ErrorCode::refused, fmt::format("'{}' is not empty", directory), "name a new directory");
   std::vector<std::string> written;
   const auto copied = [&]() -> Result<void> {
-    Bytes buffer(kPart);
     for (const StoredFile& file : entry.manifest.files) {
       const std::string path = directory + "/" + file.name;
       if (const auto slash = path.rfind('/'); slash > directory.size()) DROVER_CHECK(fs.make_directories(path.substr(0, slash)));
-      DROVER_TRY(const std::unique_ptr<File> from, fs.open(impl_->object_path(file.sha256), OpenMode::read));
       DROVER_TRY(const std::unique_ptr<File> to, fs.open(path, OpenMode::create_new));
       written.push_back(path);
-      Sha256Stream stream;
-      std::uint64_t at = 0;
-      for (;;) {
-        DROVER_TRY(const std::size_t got, from->read_at(at, buffer));
-        const BytesView piece = BytesView(buffer).first(got);
-        stream.update(piece);
-        DROVER_CHECK(to->write_at(at, piece));
-        at += got;
-        if (got < buffer.size()) break;
-      }
-      if (at != file.bytes || hex_of(stream.finish()) != file.sha256) return fail(ErrorCode::corrupt, fmt::format("'{}' of checkpoint {} is damaged", file.name, entry.number), "drover ckpt verify quarantines what is damaged");
+      if (auto done = impl_->objects->copy(file, *to); !done)
+        return std::unexpected(std::move(done).error().with(fmt::format("checkpoint {}", entry.number)).advise("drover ckpt verify quarantines what is damaged"));
     }
     return {};
   }();
@@ -530,7 +460,12 @@ Result<std::uint64_t> CheckpointStore::collect_garbage() {
   DROVER_TRY(const std::vector<CheckpointEntry> all, list());
   for (const CheckpointEntry& entry : all) {
     ids.insert(entry.id);
-    for (const StoredFile& file : entry.manifest.files) objects.insert(file.sha256);
+    for (const StoredFile& file : entry.manifest.files) {
+      auto needed = i.objects->needed_by(file);
+      if (needed) objects.insert(needed->begin(), needed->end());
+      else if (entry.status == CheckpointStatus::quarantined) objects.insert(file.sha256);  // damaged, and known to be
+      else return std::unexpected(std::move(needed).error().with(fmt::format("checkpoint {}", entry.number)).advise("drover ckpt verify first: nothing is collected while it is not known what is needed"));
+    }
   }
   std::uint64_t bytes = 0;
   const auto sweep = [&](const std::string& folder, const std::set<std::string>& kept) -> Result<void> {
@@ -607,6 +542,7 @@ Result<std::size_t> CheckpointStoreAccess::rebuild(FileSystem& fs, const std::st
     CheckpointStore::Impl impl;
     impl.fs = &fs;
     impl.directory = directory;
+    impl.objects.emplace(fs, directory + "/objects");
     auto opened = Database::open(fresh, DatabaseMode::create_new, vfs, kBusyMs);
     if (!opened) return context(std::move(opened).error());
     impl.database = std::move(*opened);

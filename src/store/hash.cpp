@@ -3,6 +3,8 @@
 #include <openssl/evp.h>
 #include <xxhash.h>
 
+#include <cstring>
+
 #include "base/assert.hpp"
 #include "base/bytes.hpp"
 #include "base/hash.hpp"
@@ -52,6 +54,24 @@ Sha256 sha256_of(std::span<const std::byte> bytes) {
 Sha256 sha256_of(std::string_view text) { return sha256_of(bytes_of(text)); }
 
 std::uint64_t xxh3_64(std::span<const std::byte> bytes) { return XXH3_64bits(bytes.data(), bytes.size()); }
+
+namespace {
+Xxh128 canonical(XXH128_hash_t hash) {
+  XXH128_canonical_t text;
+  XXH128_canonicalFromHash(&text, hash);
+  Xxh128 out;
+  std::memcpy(out.data(), text.digest, out.size());
+  return out;
+}
+XXH3_state_t* state_in(void* state) { return static_cast<XXH3_state_t*>(state); }
+}  // namespace
+
+Xxh128 xxh3_128(std::span<const std::byte> bytes) { return canonical(XXH3_128bits(bytes.data(), bytes.size())); }
+
+Xxh128Stream::Xxh128Stream() : state_(XXH3_createState()) { DROVER_ASSERT(state_ != nullptr && XXH3_128bits_reset(state_in(state_)) == XXH_OK); }
+Xxh128Stream::~Xxh128Stream() { XXH3_freeState(state_in(state_)); }
+void Xxh128Stream::update(std::span<const std::byte> bytes) { DROVER_ASSERT(XXH3_128bits_update(state_in(state_), bytes.data(), bytes.size()) == XXH_OK); }
+Xxh128 Xxh128Stream::finish() { return canonical(XXH3_128bits_digest(state_in(state_))); }
 
 std::uint64_t fold_of(TaskId task, std::uint64_t spec_hash) { return hash_combine(task.value, spec_hash); }
 

@@ -428,6 +428,39 @@ TEST(CheckpointStore, DamageIsFoundNamedAndNeverHandedOut) {
   }
 }
 
+TEST(CheckpointStore, CommitsByChangesSurviveRetentionRebuildingAndAFreshStart) {
+  TempDir dir;
+  Bytes state(std::size_t{2} << 20);
+  std::string last;
+  {
+    CheckpointStore store = open_store(dir.path());
+    const WriterLease lease = *store.acquire("run");
+    for (std::uint64_t step = 1; step <= 40; ++step) {
+      state[static_cast<std::size_t>(step * 50'000)] = static_cast<std::byte>(step);
+      NewCheckpoint checkpoint{.step = step};
+      checkpoint.files.push_back({.name = "table", .source = BytesView(state), .changes_only = true});
+      const auto entry = store.commit(lease, checkpoint);
+      ASSERT_OK(entry);
+      last = entry->id;
+      ASSERT_OK(store.retain("run", {.last = 2}));
+    }
+    ASSERT_OK(store.collect_garbage());
+    EXPECT_EQ(head_of(store), last);
+  }
+  ASSERT_TRUE(posix_file_system().unlink(dir / "store.db"));
+  ASSERT_OK(rebuild_checkpoint_store(dir.path()));
+  CheckpointStore store = open_store(dir.path());
+  const auto entry = store.find(last);
+  ASSERT_OK(entry);
+  ASSERT_OK(store.restore(*entry, dir / "out"));
+  EXPECT_EQ(*posix_file_system().read_file(dir / "out/table"), std::string(reinterpret_cast<const char*>(state.data()), state.size()));
+  // A fresh start has no parent, and says so.
+  const WriterLease lease = *store.acquire("run");
+  NewCheckpoint fresh = at_step(1, "anew");
+  fresh.root = true;
+  EXPECT_EQ(store.commit(lease, fresh)->manifest.parent, "");
+}
+
 TEST(CheckpointStore, ALostDatabaseIsRebuiltFromTheManifestsAndNeverStartsAfresh) {
   TempDir dir;
   std::string pinned, bad, head;
