@@ -19,7 +19,7 @@ struct Asked {
   std::string store = "drover-store", checkpoint, other, lineage = "default", reason, to, metric;
   std::vector<std::string> files;
   std::uint64_t step = 0, every = 0;
-  std::uint32_t last = 3, best = 1, most = 0;
+  std::uint32_t last = 3, best = 1, quarantined = 2, most = 0;
   bool json = false, off = false, probed = false;
 };
 
@@ -38,7 +38,7 @@ std::string line_of(const CheckpointEntry& e) {
 
 nlohmann::ordered_json json_of(const CheckpointEntry& e) {
   nlohmann::ordered_json files = nlohmann::ordered_json::array();
-  for (const StoredFile& f : e.manifest.files) files.push_back({{"name", f.name}, {"bytes", f.bytes}, {"sha256", f.sha256}});
+  for (const StoredFile& f : e.manifest.files) files.push_back({{"name", f.name}, {"bytes", f.bytes}, {"sha256", f.sha256}, {"encoding", f.chunked ? "chunked" : "whole"}, {"tensors", f.tensors.size()}});
   return {{"number", e.number}, {"id", e.id}, {"lineage", e.manifest.lineage}, {"parent", e.manifest.parent}, {"epoch", e.manifest.epoch}, {"step", e.manifest.step}, {"status", name_of(e.status)}, {"head", e.head}, {"pinned", e.pinned}, {"reason", e.reason},
           {"metric", e.manifest.metric ? nlohmann::ordered_json(*e.manifest.metric) : nlohmann::ordered_json(nullptr)}, {"created", e.manifest.created}, {"run", e.manifest.run}, {"files", std::move(files)}};
 }
@@ -138,8 +138,8 @@ constexpr std::array kCkptVerbs = {
       DROVER_TRY(const auto entry, s.find(a.checkpoint));
       return s.quarantine(entry.id, a.reason.empty() ? "by its operator" : a.reason);
     }},
-    CkptVerb{"retain", "[--last N] [--best N] [--every N] [--most N]", "delete what need not be kept", false, [](CheckpointStore& s, const Asked& a) -> Result<void> {
-      DROVER_TRY(const auto gone, s.retain(a.lineage, {.last = a.last, .best = a.best, .every_steps = a.every, .count_max = a.most}));
+    CkptVerb{"retain", "[--last N] [--best N] [--every N] [--quarantined N] [--most N]", "delete what need not be kept", false, [](CheckpointStore& s, const Asked& a) -> Result<void> {
+      DROVER_TRY(const auto gone, s.retain(a.lineage, {.last = a.last, .best = a.best, .every_steps = a.every, .quarantined = a.quarantined, .count_max = a.most}));
       print(fmt::format("{} deleted\n", gone.size()));
       return {};
     }},
@@ -189,6 +189,7 @@ int ckpt(const Program&, const Words& words) {
   if (verb->name == "export") schema.text("to", asked.to, "directory that is empty or does not exist");
   if (verb->name == "retain") {
     schema.integer("last", asked.last, {}, "newest good ones to keep").integer("best", asked.best, {}, "best by metric to keep").integer("every", asked.every, {}, "keep those whose step is a multiple; 0: none");
+    schema.integer("quarantined", asked.quarantined, {}, "newest quarantined ones to keep as evidence");
     schema.integer("most", asked.most, {}, "refuse when more are protected; 0: no bound");
   }
   if (verb->name == "commit") {

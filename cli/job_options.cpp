@@ -151,13 +151,13 @@ std::vector<Error> JobOptions::check() {
   return errors;
 }
 
-std::vector<Error> check_required(const std::string& required, const LimitLayers& layers) {
+std::vector<Error> check_required(const std::string& required, const LimitLayers& layers, std::string_view asked_by, std::string_view way_out) {
   std::vector<Error> errors;
   each_word(required, [&](std::string_view word) {
     const LimitLayer layer = layer_named(layers, word);
     if (layer != LimitLayer::absent && layer != LimitLayer::polling) return;
-    errors.emplace_back(ErrorCode::refused, fmt::format("--require '{}': this host {}", word, layer == LimitLayer::polling ? "can only poll it, which a fast worker outruns" : "cannot enforce it"),
-                        "`drover doctor` says what is missing; leave it out of --require to run on best effort");
+    errors.emplace_back(ErrorCode::refused, fmt::format("{} '{}': this host {}", asked_by, word, layer == LimitLayer::polling ? "can only poll it, which a fast worker outruns" : "cannot enforce it"),
+                        fmt::format("`drover doctor` says what is missing; {} to run on best effort", way_out));
   });
   return errors;
 }

@@ -60,6 +60,6 @@ class PlanWithOptions final : public JobPlan {
 };
 
 /// What --require asks for that this host does not give.
-std::vector<Error> check_required(const std::string& required, const LimitLayers& layers);
+std::vector<Error> check_required(const std::string& required, const LimitLayers& layers, std::string_view asked_by = "--require", std::string_view way_out = "leave it out of --require");
 
 }  // namespace drover::cli

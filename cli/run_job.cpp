@@ -95,7 +95,9 @@ class Watcher {
 int run_job_to_its_end(const JobInvocation& invocation) {
   PlanWithOptions plan(invocation.plan, invocation.options);
   // The cross-checks of the workload, before anything is made.
-  if (const auto traits = plan.traits(); !traits) return complain(invocation.verb, traits.error());
+  const auto traits = plan.traits();
+  if (!traits) return complain(invocation.verb, traits.error());
+  if (auto missing = check_required(traits->require, probe_limits().layers, "it needs", "--advisory"); !missing.empty()) return complain(invocation.verb, missing);
 
   StopSignal stop;
   Watcher watcher(invocation.invocation.progress, invocation.verb);

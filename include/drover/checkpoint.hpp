@@ -130,6 +130,7 @@ struct Retention {
   std::uint32_t last = 3;                 ///< newest good ones
   std::uint32_t best = 1;                 ///< by metric
   std::uint64_t every_steps = 0;          ///< those whose step is a multiple; 0 = none
+  std::uint32_t quarantined = 2;          ///< newest quarantined ones, as evidence; not counted
   std::uint32_t count_max = 0;            ///< more protected ones than this: refused, nothing is deleted; 0 = no bound
 };
 
@@ -160,6 +161,9 @@ class CheckpointStore {
   Result<CheckpointEntry> newest_good(const std::string& lineage, const Fingerprint& expected);
   /// Copies its files into `directory`, which must be empty or not exist; verified while copying, all or nothing.
   Result<void> restore(const CheckpointEntry& entry, const std::string& directory);
+
+  /// Bytes [offset, offset + size) of a file of a checkpoint that was found good; for tensors.
+  Result<Bytes> read(const StoredFile& file, std::uint64_t offset, std::size_t size);
 
   /// All that are not deleted, oldest first; of one lineage or of all ("").
   Result<std::vector<CheckpointEntry>> list(const std::string& lineage = {});

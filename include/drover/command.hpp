@@ -29,7 +29,8 @@ struct CommandSpec {
   std::vector<std::string> argv{};    ///< argv[0]: a path, or a name that is looked up in PATH; scripts with #! too
   std::vector<std::string> env{};     ///< complete, "NAME=value"; see inherited_environment()
   std::string directory{};            ///< working directory; "": the caller's
-  std::string notify_directory{};     ///< not "": NOTIFY_SOCKET (sd_notify(3)) lies here, under a name of its own
+  std::string notify_directory{};     ///< not "": NOTIFY_SOCKET (sd_notify(3)) and DROVER_TRAINER_PAGE lie here, under names of their own
+  std::string watch_directory{};      ///< not "": files closed after writing here, or moved into it, are told as FileWritten
 };
 
 namespace command {
@@ -37,6 +38,8 @@ namespace command {
 struct Output { std::string bytes; };
 /// One assignment of an sd_notify datagram: READY=1, STATUS=..., WATCHDOG=1, STOPPING=1, EXTEND_TIMEOUT_USEC=...
 struct Notice { std::string name, value; };
+/// A file of the watched directory was closed after writing, by whomever. It may be written again.
+struct FileWritten { std::string name; };
 /// The command itself has ended and is reaped; what it left behind may live until end().
 struct Ended {
   bool signalled = false;
@@ -45,7 +48,13 @@ struct Ended {
   std::uint64_t rss_max_bytes = 0;    ///< of the largest of them
 };
 }  // namespace command
-using CommandEvent = std::variant<command::Output, command::Notice, command::Ended>;
+using CommandEvent = std::variant<command::Output, command::Notice, command::FileWritten, command::Ended>;
+
+/// What the command wrote into its trainer page: its word, nothing more.
+struct TrainerSaid {
+  std::uint64_t beats = 0, step = 0;
+  std::uint32_t phase = 0;            ///< docs/guard.md
+};
 
 /// The whole tree as the kernel shows it now.
 struct TreeUsage {
@@ -68,7 +77,10 @@ class Command {
   /// Sends a signal to the command itself. Not an error when it has ended.
   Result<void> signal(int number);
   TreeUsage usage() const;
-  /// What the kernel says the command is doing: state, wait channel, kernel stack where it may be read. For the record, before a kill.
+  TrainerSaid trainer() const;        ///< zeros without a notify_directory
+  void ask_to_stop();                 ///< sets the page's flag; a signal is the caller's affair
+  /// What the kernel says the command is doing: state, wait channel, kernel stack where it may be read, open files. For the
+  /// record, before a kill.
   std::string evidence() const;
   /// Kills every process of the tree; on return none is left. Error timed_out if some process cannot be killed in time
   /// (uninterruptible sleep): then it is said so, and the caller reports `unkillable`.

@@ -22,6 +22,7 @@ struct JobTraits {
   Nanos wall = kUnlimited;               ///< budget of the job where --time gives none
   Nanos stop_margin{};                   ///< should_stop() turns true so long before the budget's end; 0: a twentieth of it, 50 ms to 2 s
   std::uint32_t workers_max = 0;         ///< more than this are of no use to it; 0: no bound
+  std::string require{};                 ///< layers this host must enforce for the job to start, as --require: "containment,processes"
   bool exact = true;                     ///< claims a digest equal for any number of workers, kills and resumes
 };
 

@@ -21,6 +21,7 @@ std::string_view name_of(JobLimit limit) {
     case cpu: return "cpu";
     case memory: return "memory";
     case checkpoints: return "checkpoints";
+    case disk: return "disk";
   }
   std::unreachable();
 }
@@ -122,7 +123,7 @@ Result<Ending> parse_ending(std::string_view text) {
   if (name == "host_reboot") return ending::HostReboot{};
   if (name == "host_fault") return ending::HostFault{word("step")};
   if (name == "limit") {
-    for (const JobLimit what : {JobLimit::wall, JobLimit::until, JobLimit::tasks, JobLimit::steps, JobLimit::cpu, JobLimit::memory, JobLimit::checkpoints}) {
+    for (const JobLimit what : {JobLimit::wall, JobLimit::until, JobLimit::tasks, JobLimit::steps, JobLimit::cpu, JobLimit::memory, JobLimit::checkpoints, JobLimit::disk}) {
       if (word("what") == name_of(what)) return ending::Limit{what, word("evidence")};
     }
     return corrupt("unknown limit");

@@ -8,14 +8,10 @@
 #include <string_view>
 
 #include "drover/types/error.hpp"
-#include "drover/types/outcome.hpp"  // text_of(Nanos)
+#include "drover/types/outcome.hpp"  // text_of(Nanos), parse_duration
 #include "drover/types/time.hpp"
 
 namespace drover {
-
-/// `250ms`, `1.5h`, `2m30s`, `90 s`, `none` (kUnlimited). Units ns us ms s m min h d; numbers without a unit are refused, as
-/// are negative ones and sums above 292 years. Error: usage, with the grammar in the advice.
-Result<Nanos> parse_duration(std::string_view text);
 
 /// `4096`, `64K`, `2GiB`, `1.5 MB`: K M G T (with or without iB) are powers of 1024, KB MB GB TB are powers of 1000. Error: usage.
 Result<std::uint64_t> parse_bytes(std::string_view text);

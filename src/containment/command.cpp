@@ -6,20 +6,22 @@
 
 #include "containment/keeper_link.hpp"
 #include "os/clock.hpp"
+#include "os/directory_watch.hpp"
 #include "os/executable.hpp"
 #include "os/notify_socket.hpp"
 #include "os/pipe.hpp"
 #include "os/poller.hpp"
 #include "os/process_stats.hpp"
 #include "os/process_tree.hpp"
+#include "os/trainer_page.hpp"
 
 extern char** environ;
 
 namespace drover {
 namespace {
 
-constexpr std::uint64_t kFromKeeper = 0, kFromOutput = 1, kFromNotify = 2;
-constexpr std::size_t kOutputMax = 64 * 1024;
+constexpr std::uint64_t kFromKeeper = 0, kFromOutput = 1, kFromNotify = 2, kFromWatch = 3;
+constexpr std::size_t kOutputMax = 64 * 1024, kFilesTold = 64;
 
 std::string_view variable_of(const std::vector<std::string>& env, std::string_view name) {
   for (const std::string& one : env)
@@ -36,6 +38,8 @@ struct Command::Impl {
   Poller poller;
   UniqueFd output;
   std::optional<NotifySocket> notify;
+  std::optional<TrainerPage> page;
+  std::optional<DirectoryWatch> watch;
   PidFd process;
   pid_t host_pid = 0;
   pid_t keeper_host_pid = 0;
@@ -78,6 +82,12 @@ struct Command::Impl {
     }
   }
 
+  void read_watch() {
+    auto names = watch->take();
+    if (!names) return;  // more than the kernel could tell: what is written next is told again
+    for (std::string& name : *names) ready.emplace_back(command::FileWritten{std::move(name)});
+  }
+
   void read_keeper() {
     messages.clear();
     const bool usable = keeper.receive(messages).has_value();
@@ -111,6 +121,12 @@ Result<Command> Command::start(const CommandSpec& spec, TimePoint deadline) {
     DROVER_TRY(impl->notify, NotifySocket::create(spec.notify_directory));
     env.push_back("NOTIFY_SOCKET=" + impl->notify->path());
     DROVER_CHECK(impl->poller.add(impl->notify->fd(), kFromNotify));
+    DROVER_TRY(impl->page, TrainerPage::create(impl->notify->path() + ".page"));
+    env.push_back("DROVER_TRAINER_PAGE=" + impl->page->path());
+  }
+  if (!spec.watch_directory.empty()) {
+    DROVER_TRY(impl->watch, DirectoryWatch::create(spec.watch_directory));
+    DROVER_CHECK(impl->poller.add(impl->watch->fd(), kFromWatch));
   }
   DROVER_CHECK(impl->keeper.request_spawn({.incarnation = Incarnation(1),
                                            .argv = executable.argv,
@@ -158,6 +174,8 @@ std::optional<CommandEvent> Command::next(TimePoint deadline) {
     }
     if (i.ended) {
       i.read_output();
+      i.read_notices();
+      if (i.watch) i.read_watch();
       if (!i.ready.empty()) continue;
       CommandEvent event = *i.ended;
       i.ended.reset();
@@ -167,6 +185,7 @@ std::optional<CommandEvent> Command::next(TimePoint deadline) {
     for (const std::uint64_t token : i.tokens) {
       if (token == kFromOutput) i.read_output();
       if (token == kFromNotify) i.read_notices();
+      if (token == kFromWatch) i.read_watch();
       if (token == kFromKeeper) i.read_keeper();
     }
   }
@@ -185,12 +204,23 @@ TreeUsage Command::usage() const {
   return {.cpu = impl_->cpu_seen, .rss_bytes = now.rss_bytes, .processes = now.processes};
 }
 
+TrainerSaid Command::trainer() const {
+  if (!impl_->page) return {};
+  const TrainerPage::Said said = impl_->page->read();
+  return {.beats = said.beats, .step = said.step, .phase = said.phase};
+}
+
+void Command::ask_to_stop() {
+  if (impl_->page) impl_->page->ask_to_stop();
+}
+
 std::string Command::evidence() const {
   if (impl_->host_pid == 0) return {};
   const StallEvidence seen = stall_evidence(impl_->host_pid);
   std::string text = std::string("state ") + seen.state;
   if (!seen.wait_channel.empty()) text += ", sleeps in " + seen.wait_channel;
   if (!seen.kernel_stack.empty()) text += "\n" + seen.kernel_stack;
+  for (const std::string& file : open_files(impl_->host_pid, kFilesTold)) text += "\nopen: " + file;
   return text;
 }
 
@@ -207,7 +237,7 @@ std::vector<std::string> inherited_environment() {
   std::vector<std::string> env;
   for (char** one = environ; one != nullptr && *one != nullptr; ++one) {
     const std::string_view variable = *one;
-    if (variable.starts_with("NOTIFY_SOCKET=") || variable.starts_with("WATCHDOG_USEC=") || variable.starts_with("WATCHDOG_PID=") || variable.starts_with("DROVER_WORKER")) continue;
+    if (variable.starts_with("NOTIFY_SOCKET=") || variable.starts_with("WATCHDOG_USEC=") || variable.starts_with("WATCHDOG_PID=") || variable.starts_with("DROVER_TRAINER_PAGE=") || variable.starts_with("DROVER_WORKER")) continue;
     env.emplace_back(variable);
   }
   return env;

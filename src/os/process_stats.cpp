@@ -5,7 +5,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <charconv>
+#include <cstdlib>
+#include <filesystem>
 #include <string_view>
 
 #include "os/proc_file.hpp"
@@ -89,6 +92,21 @@ StallEvidence stall_evidence(pid_t pid) {
   if (evidence.wait_channel == "0") evidence.wait_channel.clear();
   evidence.kernel_stack = read_proc_file(proc(pid, "stack")).value_or("").substr(0, 4096);
   return evidence;
+}
+
+std::vector<std::string> open_files(pid_t pid, std::size_t most) {
+  std::vector<int> numbers;
+  std::error_code error;
+  const std::string directory = proc(pid, "fd");
+  for (std::filesystem::directory_iterator at(directory, error), end; !error && at != end; at.increment(error)) numbers.push_back(std::atoi(at->path().filename().c_str()));
+  std::ranges::sort(numbers);
+  std::vector<std::string> files;
+  for (const int number : numbers) {
+    if (files.size() >= most) break;
+    const auto target = std::filesystem::read_symlink(directory + "/" + std::to_string(number), error);
+    if (!error) files.push_back(std::to_string(number) + " -> " + target.string());
+  }
+  return files;
 }
 
 }  // namespace drover

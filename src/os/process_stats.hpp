@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "drover/types/error.hpp"
 #include "drover/types/time.hpp"
@@ -31,5 +32,7 @@ struct StallEvidence {
 };
 /// Best effort, never fails: what could not be read stays empty. At most a few KiB.
 StallEvidence stall_evidence(pid_t pid);
+/// `FD -> TARGET`, by number, at most `most` of them; empty where they may not be read.
+std::vector<std::string> open_files(pid_t pid, std::size_t most);
 
 }  // namespace drover

@@ -374,6 +374,8 @@ Result<void> CheckpointStore::restore(const CheckpointEntry& entry, const std::s
   return copied;
 }
 
+Result<Bytes> CheckpointStore::read(const StoredFile& file, std::uint64_t offset, std::size_t size) { return impl_->objects->read(file, offset, size); }
+
 Result<std::vector<CheckpointEntry>> CheckpointStore::list(const std::string& lineage) {
   if (lineage.empty()) return impl_->entries("WHERE c.status <> 'deleted' ORDER BY c.number", {});
   return impl_->entries("WHERE c.status <> 'deleted' AND c.lineage = ?1 ORDER BY c.number", {lineage});
@@ -417,6 +419,12 @@ Result<std::vector<std::string>> CheckpointStore::retain(const std::string& line
     const std::size_t remaining = static_cast<std::size_t>(std::ranges::count_if(all, [&](const CheckpointEntry& one) { return kept.contains(one.id); }));
     if (retention.count_max != 0 && remaining > retention.count_max)
       return fail(ErrorCode::refused, fmt::format("limit(checkpoints): {} checkpoints of '{}' are protected, {} are allowed", remaining, lineage, retention.count_max), "unpin some, or allow more; nothing was deleted");
+    std::uint32_t evidence = 0;
+    for (auto one = all.rbegin(); one != all.rend() && evidence < retention.quarantined; ++one)
+      if (one->status == CheckpointStatus::quarantined) {
+        kept.insert(one->id);
+        ++evidence;
+      }
     // A newer good one that is durable: the head is one, and it is never among those that go. Without a head nothing goes.
     const bool has_head = std::ranges::any_of(all, &CheckpointEntry::head);
     for (const CheckpointEntry& one : all)

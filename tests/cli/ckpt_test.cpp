@@ -24,7 +24,7 @@ TEST(Ckpt, ALineOfCheckpointsIsCommittedListedPinnedRolledBackAndExported) {
   EXPECT_EQ(run(scratch, {"ckpt", "log", "--json"}).last_json()[0]["number"], 3);
   ASSERT_EQ(run(scratch, {"ckpt", "retain", "--last", "1", "--best", "0"}).status, 0);
   const json left = run(scratch, {"ckpt", "ls", "--json"}).last_json();
-  ASSERT_EQ(left.size(), 2u) << left;  // 3 is the head, 2 is pinned and its parent; 1 and the quarantined 4 are gone
+  ASSERT_EQ(left.size(), 3u) << left;  // 3 is the head, 2 is pinned and its parent, 4 is quarantined: evidence; 1 is gone
   ASSERT_EQ(run(scratch, {"ckpt", "rollback", "2"}).status, 0);
   ASSERT_EQ(run(scratch, {"ckpt", "export", "2", "--to", "out"}).status, 0);
   std::string line;

@@ -34,8 +34,9 @@ inline TimePoint now() { return system_clock().now(); }
 
 class TempDir {
  public:
-  TempDir() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "drover-store-XXXXXX").string();
+  /// In `place`, if it is a directory; else where temporary files go.
+  explicit TempDir(const std::string& place = {}) {
+    std::string pattern = ((std::filesystem::is_directory(place) ? std::filesystem::path(place) : std::filesystem::temp_directory_path()) / "drover-store-XXXXXX").string();
     if (::mkdtemp(pattern.data()) == nullptr) std::abort();
     path_ = pattern;
   }

@@ -25,11 +25,21 @@ struct Orders {
   std::string store{};             ///< checkpoint store; "" = none
   std::string lineage{};           ///< of the checkpoints
   std::string staging{};           ///< directory where the command puts what is to be committed
+  std::string run{};               ///< the job's name, for manifests
+  std::string fingerprint{};       ///< JSON that checkpoints must match, "" = nothing is compared
+  std::string probe_rules{};       ///< drover/probe.hpp
+  std::string ingest{};            ///< DIRECTORY/PATTERN: files closed there are checkpoints; "" = none
+  std::string phase_times{};       ///< guard/progress.hpp
+  std::vector<std::string> probe_command{};  ///< exits with 0 if the checkpoint in DROVER_PROBE is good
   std::uint64_t log_bytes_max = 0;
   std::uint64_t memory_bytes_max = 0;  ///< 0 = none
   std::uint64_t steps_max = 0;         ///< 0 = none; of the lineage
   Nanos stall = kUnlimited;
   Nanos stop_grace{};              ///< between TERM and KILL
+  Nanos probe_time{};              ///< of the probe command
+  std::uint64_t probe_failures = 3;  ///< so many in a row end the run
+  std::uint64_t disk_bytes_max = 0;  ///< of staging and store; 0 = none
+  bool fresh = false;              ///< the first attempt starts anew, whatever the lineage holds
   std::uint64_t keep_last = 0, keep_best = 0, keep_every = 0, checkpoints_max = 0;  ///< Retention
   friend bool operator==(const Orders&, const Orders&) = default;
 };
@@ -47,6 +57,8 @@ enum class AttemptEnd : std::uint8_t {
   signalled,    ///< by a signal we did not send, `code`
   steps,        ///< reached its step limit
   checkpoints,  ///< only protected checkpoints are left, more than may be
+  disk,         ///< staging and store hold more than allowed
+  probe,        ///< its checkpoints failed their probes, too many in a row
   fenced,       ///< another run has taken its lineage over
   cpu,          ///< used up the job's CPU time
   memory,       ///< its tree's resident memory went over the limit
@@ -65,6 +77,7 @@ struct AttemptReport {
   std::uint64_t rss_peak_bytes = 0;
   std::uint64_t log_bytes_dropped = 0;
   std::uint64_t checkpoints = 0, checkpoints_refused = 0;  ///< committed; not committed, with the reason beside the file
+  std::uint64_t checkpoints_quarantined = 0;               ///< of the committed: failed their probe
   Nanos wall{}, cpu{};
   bool ready = false;              ///< READY=1 came
   std::array<char, 1024> text{};   ///< evidence for people, ended by NUL

@@ -3,10 +3,13 @@
 #include <fmt/format.h>
 
 #include <filesystem>
+#include <fstream>
 #include <regex>
 #include <thread>
 
+#include "drover/probe.hpp"
 #include "guard/attempt.hpp"
+#include "guard/progress.hpp"
 #include "guard/restart.hpp"
 
 namespace drover::guard {
@@ -36,7 +39,7 @@ class GuardPlan final : public JobPlan {
     schema.integer("restarts", policy_.intensity, {1, 1'000'000}, "more restarts within --restart-period end the job");
     schema.duration("restart-period", policy_.period, {Millis(1), kUnlimited}, "see --restarts");
     schema.integer("no-progress", policy_.no_progress_max, {1, 1'000'000}, "restarts in a row without a new step, where steps are told");
-    schema.duration("restart-delay", policy_.delay_first, {}, "before the first restart; doubles, up to 30 s, while no step is made");
+    schema.duration("restart-delay", policy_.delay_first, {Nanos(0), Seconds(3600)}, "before the first restart; doubles, up to 30 s, while no step is made");
     schema.duration("grace", grace_, {Millis(10), Seconds(3600)}, "between TERM and KILL");
     schema.text("store", store_, "checkpoint store for what it saves (needs --notify): drover ckpt looks after it");
     schema.text("lineage", lineage_, "name of its line of checkpoints; a new run under the same name goes on from the newest good one");
@@ -44,6 +47,16 @@ class GuardPlan final : public JobPlan {
     schema.integer("keep-best", keep_best_, {0, 1'000'000}, "best checkpoints by METRIC to keep");
     schema.integer("keep-every", keep_every_, {}, "keep those whose step is a multiple; 0: none");
     schema.integer("checkpoints", checkpoints_max_, {0, 1'000'000}, "end when more are protected than this; 0: no bound");
+    schema.bytes("disk", disk_, {}, "of its staging directory and the store together; 0: no limit");
+    schema.text("ingest", ingest_, "DIRECTORY/PATTERN: a file the command closes there is a checkpoint once it stands still (a trainer that knows nothing of us)");
+    schema.text("fingerprint", fingerprint_, "JSON file {config, features} that a checkpoint must match to be gone on from");
+    schema.flag("fresh", fresh_, "start anew beside what the lineage holds");
+    schema.text("probe", probe_rules_, "what a checkpoint must fulfil: 'finite; norm 10; kl TENSOR 0.5; share TENSOR 0.9; entropy TENSOR 0.05; metric NAME >= 0'");
+    schema.text("probe-command", probe_command_, "command that exits with 0 if the checkpoint in the directory DROVER_PROBE is good");
+    schema.duration("probe-time", probe_time_, {Millis(10), Seconds(86400)}, "it may take");
+    schema.integer("probe-failures", probe_failures_, {1, 1'000'000}, "so many failed probes in a row end the run");
+    schema.text("phases", phases_, "times for the phases the command tells: load=60s,save=30s,eval=5m");
+    schema.flag("advisory", advisory_, "run even where this host cannot contain it or enforce its limits, and say so");
     schema.bytes("log", log_bytes_, {}, "of its output kept in command.log; the rest is read, counted and dropped");
   }
 
@@ -58,19 +71,42 @@ class GuardPlan final : public JobPlan {
     }
     if (steps_ != 0 && progress_.empty() && !notify_)
       return fail(ErrorCode::usage, "--steps needs to be told the step", "add --progress-regex 'step (\\d+)', or --notify where the command sends STEP=N");
-    if (!store_.empty() && !notify_) return fail(ErrorCode::usage, "--store needs --notify: the command says CHECKPOINT=NAME to be saved", "add --notify");
+    if (!store_.empty() && !notify_ && ingest_.empty())
+      return fail(ErrorCode::usage, "--store needs to know when something is to be saved", "add --notify where the command says CHECKPOINT=NAME, or --ingest 'checkpoints/*.pt'");
+    for (const auto& [name, given] : {std::pair("--ingest", &ingest_), std::pair("--fingerprint", &fingerprint_), std::pair("--probe", &probe_rules_), std::pair("--probe-command", &probe_command_)})
+      if (!given->empty() && store_.empty()) return fail(ErrorCode::usage, fmt::format("{} needs --store", name), "name the checkpoint store: --store DIR");
+    if (disk_ != 0 && store_.empty()) return fail(ErrorCode::usage, "--disk bounds a checkpoint store", "name it: --store DIR");
+    DROVER_TRY(const PhaseTimes times, parse_phase_times(phases_));
+    (void)times;
+    DROVER_TRY(const ProbeRules rules, parse_probe_rules(probe_rules_));
+    (void)rules;
+    DROVER_TRY(const std::vector<std::string> probe_words, split_words(probe_command_));
+    (void)probe_words;
+    if (!fingerprint_.empty()) {
+      auto text = fingerprint_text();
+      if (!text) return std::unexpected(std::move(text).error().with(fmt::format("--fingerprint '{}'", fingerprint_)));
+      if (auto parsed = parse_fingerprint(*text); !parsed) return std::unexpected(std::move(parsed).error().with(fmt::format("--fingerprint '{}'", fingerprint_)));
+    }
+    if (!ingest_.empty() && !std::filesystem::is_directory(absolute(ingest_).parent_path()))
+      return fail(ErrorCode::usage, fmt::format("--ingest '{}': '{}' is no directory", ingest_, absolute(ingest_).parent_path().string()), "DIRECTORY/PATTERN, as in: checkpoints/*.pt");
     policy_.restart = restart_ == "permanent" ? Restart::permanent : restart_ == "transient" ? Restart::transient : Restart::temporary;
     JobTraits traits{.grain = Grain::rows, .identity = "guard 1 " + join_words(command_) + " in " + directory_, .wall = wall_, .stop_margin = grace_ + Millis(200), .workers_max = 1, .exact = false};
     traits.pool.window = 1;
     traits.pool.retry.blamed_max = 0;
     if (memory_ != 0) traits.pool.worker.memory_bytes = memory_ + kOwnMemory;
     if (pids_ != 0) traits.pool.worker.processes = pids_ + kOwnProcesses;
+    if (!advisory_) traits.require = pids_ != 0 ? "containment,processes" : "containment";
     traits.pool.ladder.ask = grace_ + Seconds(2);  // the worker ends the command first
     return traits;
   }
 
   Result<void> run(Job& job) override {
     const std::string directory = job.directory().string();
+    DROVER_TRY(std::vector<std::string> probe_command, split_words(probe_command_));
+    std::string fingerprint;
+    if (!fingerprint_.empty()) {
+      DROVER_TRY(fingerprint, fingerprint_text());
+    }
     const Orders orders{.command = command_,
                         .directory = directory_,
                         .log = directory + "/command.log",
@@ -78,14 +114,24 @@ class GuardPlan final : public JobPlan {
                         .notify_directory = notify_ ? directory : std::string(),
                         .progress_regex = progress_,
                         .progress_file = progress_file_,
-                        .store = store_.empty() ? std::string() : std::filesystem::absolute(std::filesystem::path(directory_) / store_).string(),
+                        .store = store_.empty() ? std::string() : absolute(store_).string(),
                         .lineage = lineage_,
                         .staging = directory + "/staging",
+                        .run = job.directory().filename().string(),
+                        .fingerprint = fingerprint,
+                        .probe_rules = probe_rules_,
+                        .ingest = ingest_.empty() ? std::string() : absolute(ingest_).string(),
+                        .phase_times = phases_,
+                        .probe_command = std::move(probe_command),
                         .log_bytes_max = log_bytes_,
                         .memory_bytes_max = memory_,
                         .steps_max = steps_,
                         .stall = stall_,
                         .stop_grace = grace_,
+                        .probe_time = probe_time_,
+                        .probe_failures = probe_failures_,
+                        .disk_bytes_max = disk_,
+                        .fresh = fresh_,
                         .keep_last = keep_last_,
                         .keep_best = keep_best_,
                         .keep_every = keep_every_,
@@ -120,6 +166,13 @@ class GuardPlan final : public JobPlan {
   }
 
  private:
+  std::filesystem::path absolute(const std::string& path) const { return std::filesystem::absolute(std::filesystem::path(directory_) / path); }
+  Result<std::string> fingerprint_text() const {
+    std::ifstream in(absolute(fingerprint_));
+    if (!in) return fail(ErrorCode::not_found, "cannot be read");
+    return std::string(std::istreambuf_iterator<char>(in), {});
+  }
+
   /// Waits for the attempt, and asks for its end when the job is to stop. Nothing: the pool has ended without an answer.
   std::optional<TaskResult<AttemptReport>> wait_for(Job& job, Future<AttemptReport>& future, std::size_t number) {
     bool asked = false;
@@ -146,30 +199,33 @@ class GuardPlan final : public JobPlan {
     job.figure({.key = "attempts", .value = static_cast<std::int64_t>(attempts.size()), .shown = {}});
     if (attempts.empty()) return;
     const AttemptReport& last = attempts.back();
-    std::uint64_t peak = 0, dropped = 0, checkpoints = 0, refused = 0;
+    std::uint64_t peak = 0, dropped = 0, checkpoints = 0, refused = 0, quarantined = 0;
     for (const AttemptReport& one : attempts) {
       checkpoints += one.checkpoints;
       refused += one.checkpoints_refused;
+      quarantined += one.checkpoints_quarantined;
       peak = std::max(peak, one.rss_peak_bytes);
       dropped += one.log_bytes_dropped;
     }
     job.figure({.key = "command_end", .value = std::string(name_of(last.end)), .shown = text_of(last)});
     if (last.end == AttemptEnd::exited || last.end == AttemptEnd::signalled) job.figure({.key = "command_code", .value = std::int64_t{last.code}, .shown = {}});
-    job.figure({.key = "step", .value = static_cast<std::int64_t>(last.step), .shown = last.step == 0 ? std::string() : std::to_string(last.step)});
-    job.figure({.key = "cpu_seconds", .value = static_cast<double>(cpu.count()) * 1e-9, .shown = drover::text_of(cpu)});
-    job.figure({.key = "rss_peak_bytes", .value = static_cast<std::int64_t>(peak), .shown = fmt::format("{:.1f} MiB", static_cast<double>(peak) / (1 << 20))});
+    job.figure({.key = "step", .value = static_cast<std::int64_t>(last.step), .shown = last.step == 0 ? std::string() : fmt::format("step {}", last.step)});
+    job.figure({.key = "cpu_seconds", .value = static_cast<double>(cpu.count()) * 1e-9, .shown = drover::text_of(cpu) + " of CPU time"});
+    job.figure({.key = "rss_peak_bytes", .value = static_cast<std::int64_t>(peak), .shown = fmt::format("peak {:.1f} MiB", static_cast<double>(peak) / (1 << 20))});
     job.figure({.key = "checkpoints", .value = static_cast<std::int64_t>(checkpoints), .shown = checkpoints == 0 ? std::string() : std::to_string(checkpoints) + " checkpoints"});
     job.figure({.key = "checkpoints_refused", .value = static_cast<std::int64_t>(refused), .shown = refused == 0 ? std::string() : std::to_string(refused) + " checkpoints refused"});
-    job.figure({.key = "log_bytes_dropped", .value = static_cast<std::int64_t>(dropped), .shown = dropped == 0 ? std::string() : std::to_string(dropped)});
+    job.figure({.key = "checkpoints_quarantined", .value = static_cast<std::int64_t>(quarantined), .shown = quarantined == 0 ? std::string() : std::to_string(quarantined) + " checkpoints quarantined"});
+    job.figure({.key = "log_bytes_dropped", .value = static_cast<std::int64_t>(dropped), .shown = dropped == 0 ? std::string() : std::to_string(dropped) + " bytes of output dropped"});
   }
 
   std::vector<std::string> command_;
   std::string directory_, progress_, progress_file_, restart_ = "temporary", store_, lineage_ = "default";
-  Nanos wall_ = kUnlimited, cpu_ = kUnlimited, stall_ = kUnlimited, grace_ = Seconds(5);
+  std::string ingest_, fingerprint_, probe_rules_, probe_command_, phases_;
+  Nanos wall_ = kUnlimited, cpu_ = kUnlimited, stall_ = kUnlimited, grace_ = Seconds(5), probe_time_ = Seconds(60);
   std::uint64_t memory_ = 0, steps_ = 0, log_bytes_ = std::uint64_t{64} << 20;
-  std::uint64_t keep_last_ = 3, keep_best_ = 1, keep_every_ = 0, checkpoints_max_ = 0;
+  std::uint64_t keep_last_ = 3, keep_best_ = 1, keep_every_ = 0, checkpoints_max_ = 0, probe_failures_ = 3, disk_ = 0;
   std::uint32_t pids_ = 0;
-  bool notify_ = false;
+  bool notify_ = false, fresh_ = false, advisory_ = false;
   RestartPolicy policy_;
 };
 

@@ -21,6 +21,8 @@ Decision decide(const RestartPolicy& policy, const std::vector<AttemptReport>& a
   switch (last.end) {
     case AttemptEnd::steps: return over(ending::Limit{JobLimit::steps, text_of(last)});
     case AttemptEnd::checkpoints: return over(ending::Limit{JobLimit::checkpoints, text_of(last)});
+    case AttemptEnd::disk: return over(ending::Limit{JobLimit::disk, text_of(last)});
+    case AttemptEnd::probe: return over(ending::GaveUp{GiveUpReason::probe, text_of(last)});
     case AttemptEnd::fenced: return over(ending::Fenced{});
     case AttemptEnd::cpu: return over(ending::Limit{JobLimit::cpu, text_of(last)});
     case AttemptEnd::stopped: return over(ending::Incomplete{text_of(last)});

@@ -9,7 +9,7 @@
 #include "drover/types/error.hpp"
 
 namespace drover {
-enum class JobLimit : std::uint8_t { wall, until, tasks, steps, cpu, memory, checkpoints };
+enum class JobLimit : std::uint8_t { wall, until, tasks, steps, cpu, memory, checkpoints, disk };
 enum class GiveUpReason : std::uint8_t { intensity, no_progress, probe };
 enum class CancelledBy : std::uint8_t { operator_, interrupt };
 

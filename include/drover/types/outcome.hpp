@@ -81,6 +81,9 @@ std::string_view name_of(Blame blame);
 std::string signal_name(int signal);
 /// `250 ms`, `5 s`, `1.5 h`, `none`.
 std::string text_of(Nanos duration);
+/// `250ms`, `1.5h`, `2m30s`, `90 s`, `none` (kUnlimited). Units ns us ms s m min h d; numbers without a unit are refused, as
+/// are negative ones and sums above 292 years. Error: usage, with the grammar in the advice.
+Result<Nanos> parse_duration(std::string_view text);
 
 /// Bytes for the ledger and back: `name` and the evidence as one JSON object. parse_outcome accepts what json_of wrote.
 /// Bytes in a text that are not UTF-8 become U+FFFD. Errors of parse_outcome: corrupt, with what was not understood.
