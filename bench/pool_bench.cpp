@@ -411,7 +411,7 @@ int bench_kills(const Asked& asked) {
 constexpr const char* kHelp =
     "drover bench pool  [--rounds N] [--peers WORD,...|none] [--json]   throughput, round trips, payloads, drover's own figures\n"
     "drover bench kills [--rounds N] [--peers WORD,...|none] [--only SCENARIO,...] [--json]   processes killed, stopped, spinning\n"
-    "drover bench NAME ...   the bench of a part, where it was built: solve, engine\n"
+    "drover bench NAME ...   the bench of a part, where it was built: guard, solve, engine\n"
     "peers: mp-pool, executor, loky, pebble; scenarios: kill1, storm, idlekill, sigstop, forever, superkill\n";
 
 int run(const std::vector<std::string>& words) {

@@ -9,7 +9,8 @@
 ///     if (step % 100 == 0) trainer.checkpoint("model", weights.data(), weights.size(), step, {{"reward", reward}});
 ///   }
 ///
-/// `drover guard --notify --store DIR -- ./trainer`. The words on the wire and the page: docs/guard.md. Errors are std::runtime_error.
+/// `drover guard --notify --store DIR -- ./trainer`. With --spare a second process is started up to the Trainer's constructor and waits there:
+/// make it after everything that takes long, before anything that touches the world. The words on the wire and the page: docs/guard.md. Errors are std::runtime_error.
 /// Any thread may beat; checkpoint() is for one thread at a time.
 
 #include <fcntl.h>
@@ -39,6 +40,7 @@ class Trainer {
  public:
   Trainer() : socket_(variable("NOTIFY_SOCKET")), staging_(variable("DROVER_STAGING")), resume_(variable("DROVER_RESUME")) {
     resume_step_ = std::strtoull(variable("DROVER_RESUME_STEP").c_str(), nullptr, 10);
+    wait_at_gate();
     const std::string page = variable("DROVER_TRAINER_PAGE");
     if (page.empty()) return;
     const int fd = ::open(page.c_str(), O_RDWR | O_CLOEXEC);
@@ -117,6 +119,23 @@ class Trainer {
   static std::string variable(const char* name) {
     const char* const value = std::getenv(name);
     return value == nullptr ? std::string() : std::string(value);
+  }
+  /// A spare: all that is slow is done; wait until the one before has died.
+  void wait_at_gate() {
+    const std::string gate = variable("DROVER_GATE");
+    if (gate.empty()) return;
+    const int fd = ::open(gate.c_str(), O_RDONLY | O_CLOEXEC);
+    char told[4096];
+    const ssize_t size = fd < 0 ? -1 : ::read(fd, told, sizeof told);
+    if (fd >= 0) ::close(fd);
+    if (size <= 0) throw std::runtime_error("DROVER_GATE: nobody came");
+    const std::string text(told, static_cast<std::size_t>(size));
+    const auto value = [&](const std::string& name) {
+      const auto at = text.find("\n" + name + "=");
+      return at == std::string::npos ? std::string() : text.substr(at + name.size() + 2, text.find('\n', at + 1) - at - name.size() - 2);
+    };
+    resume_ = value("DROVER_RESUME");
+    resume_step_ = std::strtoull(value("DROVER_RESUME_STEP").c_str(), nullptr, 10);
   }
   static volatile std::sig_atomic_t& asked() {
     static volatile std::sig_atomic_t flag = 0;

@@ -13,7 +13,8 @@
             trainer.checkpoint(save(weights), step, {"reward": reward})
     trainer.checkpoint(save(weights), step)
 
-`drover guard --notify --store DIR -- python3 train.py`. The words on the wire: docs/guard.md.
+`drover guard --notify --store DIR -- python3 train.py`. With --spare a second process is started up to `Trainer()` and waits there: make
+it after everything that takes long (imports, data), before anything that touches the world. The words on the wire: docs/guard.md.
 """
 
 import contextlib
@@ -44,6 +45,12 @@ class Trainer:
         self._staging = environ.get("DROVER_STAGING")
         self.resume = environ.get("DROVER_RESUME")  # a directory with the files of the newest good checkpoint, or None
         self.resume_step = int(environ.get("DROVER_RESUME_STEP", "0"))
+        gate = environ.get("DROVER_GATE")
+        if gate:  # a spare: all that is slow is done; wait until the one before has died
+            with open(gate, "rb", buffering=0) as file:
+                told = dict(line.split("=", 1) for line in file.read(4096).decode().splitlines() if "=" in line)
+            self.resume = told.get("DROVER_RESUME")
+            self.resume_step = int(told.get("DROVER_RESUME_STEP", "0"))
         self._asked = False
         self._page = None
         self._beats = 0

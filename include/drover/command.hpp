@@ -30,6 +30,7 @@ struct CommandSpec {
   std::vector<std::string> env{};     ///< complete, "NAME=value"; see inherited_environment()
   std::string directory{};            ///< working directory; "": the caller's
   std::string notify_directory{};     ///< not "": NOTIFY_SOCKET (sd_notify(3)) and DROVER_TRAINER_PAGE lie here, under names of their own
+  bool gated = false;                 ///< with notify_directory: DROVER_GATE names a fifo where it may wait for open_gate()
   std::string watch_directory{};      ///< not "": files closed after writing here, or moved into it, are told as FileWritten
 };
 
@@ -63,11 +64,28 @@ struct TreeUsage {
   std::uint32_t processes = 0;        ///< without its init
 };
 
+/// An init that waits for its command, made in advance: a start in it saves the making of a namespace and its first process (some
+/// milliseconds). Empty until then; ends with its owner.
+class CommandInit {
+ public:
+  static Result<CommandInit> make(TimePoint deadline);
+  CommandInit(CommandInit&&) noexcept;
+  CommandInit& operator=(CommandInit&&) noexcept;
+  ~CommandInit();
+
+ private:
+  friend class Command;
+  struct Impl;
+  explicit CommandInit(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
 class Command {
  public:
   /// On return the command runs (its exec succeeded). Errors: not_found (no such program), refused (not executable, argv or
   /// environment too large), timed_out, unavailable, system; the message names the step.
   static Result<Command> start(const CommandSpec& spec, TimePoint deadline);
+  static Result<Command> start(const CommandSpec& spec, TimePoint deadline, CommandInit init);
   Command(Command&&) noexcept;
   Command& operator=(Command&&) noexcept;
   ~Command();                         ///< kills everything; waits at most 250 ms for the proof
@@ -78,6 +96,8 @@ class Command {
   Result<void> signal(int number);
   TreeUsage usage() const;
   TrainerSaid trainer() const;        ///< zeros without a notify_directory
+  Result<void> open_gate(std::string_view message);  ///< at most 4096 bytes
+  bool running();                     ///< false once it has ended, as far as is known now
   void ask_to_stop();                 ///< sets the page's flag; a signal is the caller's affair
   /// What the kernel says the command is doing: state, wait channel, kernel stack where it may be read, open files. For the
   /// record, before a kill.

@@ -8,6 +8,7 @@
 #include "os/clock.hpp"
 #include "os/directory_watch.hpp"
 #include "os/executable.hpp"
+#include "os/gate.hpp"
 #include "os/notify_socket.hpp"
 #include "os/pipe.hpp"
 #include "os/poller.hpp"
@@ -39,6 +40,7 @@ struct Command::Impl {
   UniqueFd output;
   std::optional<NotifySocket> notify;
   std::optional<TrainerPage> page;
+  std::optional<Gate> gate;
   std::optional<DirectoryWatch> watch;
   PidFd process;
   pid_t host_pid = 0;
@@ -110,12 +112,32 @@ struct Command::Impl {
   }
 };
 
+struct CommandInit::Impl {
+  KeeperLink link;
+};
+
+Result<CommandInit> CommandInit::make(TimePoint deadline) {
+  DROVER_TRY(KeeperLink link, KeeperLink::start({}, deadline));
+  return CommandInit(std::make_unique<Impl>(Impl{std::move(link)}));
+}
+CommandInit::CommandInit(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+CommandInit::CommandInit(CommandInit&&) noexcept = default;
+CommandInit& CommandInit::operator=(CommandInit&&) noexcept = default;
+CommandInit::~CommandInit() = default;
+
 Result<Command> Command::start(const CommandSpec& spec, TimePoint deadline) {
+  // Before the init is made: most failures are a name that does not exist.
+  DROVER_TRY(const Executable executable, find_executable(spec.argv, variable_of(spec.env, "PATH"), spec.directory));
+  (void)executable;
+  DROVER_TRY(CommandInit init, CommandInit::make(deadline));
+  return start(spec, deadline, std::move(init));
+}
+
+Result<Command> Command::start(const CommandSpec& spec, TimePoint deadline, CommandInit init) {
   std::vector<std::string> env = spec.env;
   DROVER_TRY(Executable executable, find_executable(spec.argv, variable_of(env, "PATH"), spec.directory));
-  DROVER_TRY(KeeperLink link, KeeperLink::start({.executable = executable.fd.get()}, deadline));
   DROVER_TRY(Poller poller, Poller::create());
-  auto impl = std::make_unique<Impl>(std::move(link), std::move(poller));
+  auto impl = std::make_unique<Impl>(std::move(init.impl_->link), std::move(poller));
   DROVER_TRY(Pipe pipe, Pipe::create());
   if (!spec.notify_directory.empty()) {
     DROVER_TRY(impl->notify, NotifySocket::create(spec.notify_directory));
@@ -123,12 +145,17 @@ Result<Command> Command::start(const CommandSpec& spec, TimePoint deadline) {
     DROVER_CHECK(impl->poller.add(impl->notify->fd(), kFromNotify));
     DROVER_TRY(impl->page, TrainerPage::create(impl->notify->path() + ".page"));
     env.push_back("DROVER_TRAINER_PAGE=" + impl->page->path());
+    if (spec.gated) {
+      DROVER_TRY(impl->gate, Gate::create(impl->notify->path() + ".gate"));
+      env.push_back("DROVER_GATE=" + impl->gate->path());
+    }
   }
   if (!spec.watch_directory.empty()) {
     DROVER_TRY(impl->watch, DirectoryWatch::create(spec.watch_directory));
     DROVER_CHECK(impl->poller.add(impl->watch->fd(), kFromWatch));
   }
   DROVER_CHECK(impl->keeper.request_spawn({.incarnation = Incarnation(1),
+                                           .executable = executable.fd.get(),
                                            .argv = executable.argv,
                                            .env = env,
                                            .stdout_fd = pipe.write_end.get(),
@@ -210,6 +237,16 @@ TrainerSaid Command::trainer() const {
   return {.beats = said.beats, .step = said.step, .phase = said.phase};
 }
 
+Result<void> Command::open_gate(std::string_view message) {
+  if (!impl_->gate) return fail(ErrorCode::usage, "the command was not started with a gate");
+  return impl_->gate->open(message);
+}
+
+bool Command::running() {
+  impl_->read_keeper();
+  return !impl_->ended && !impl_->keeper_gone;
+}
+
 void Command::ask_to_stop() {
   if (impl_->page) impl_->page->ask_to_stop();
 }
@@ -237,7 +274,7 @@ std::vector<std::string> inherited_environment() {
   std::vector<std::string> env;
   for (char** one = environ; one != nullptr && *one != nullptr; ++one) {
     const std::string_view variable = *one;
-    if (variable.starts_with("NOTIFY_SOCKET=") || variable.starts_with("WATCHDOG_USEC=") || variable.starts_with("WATCHDOG_PID=") || variable.starts_with("DROVER_TRAINER_PAGE=") || variable.starts_with("DROVER_WORKER")) continue;
+    if (variable.starts_with("NOTIFY_SOCKET=") || variable.starts_with("WATCHDOG_USEC=") || variable.starts_with("WATCHDOG_PID=") || variable.starts_with("DROVER_TRAINER_PAGE=") || variable.starts_with("DROVER_GATE=") || variable.starts_with("DROVER_WORKER")) continue;
     env.emplace_back(variable);
   }
   return env;

@@ -24,12 +24,13 @@ namespace {
 
 constexpr int kApplicationId = 0x64726b70, kSchemaVersion = 1, kBusyMs = 5000;
 constexpr std::uint64_t kManifestBytesMax = 16u << 20;
+constexpr std::size_t kManifestsKept = 1024;
 
 constexpr const char* kSchema =
     "CREATE TABLE lineage(name TEXT PRIMARY KEY, epoch INTEGER NOT NULL, steps_max INTEGER NOT NULL, head TEXT NOT NULL) WITHOUT ROWID;"
     "CREATE TABLE checkpoint(number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, lineage TEXT NOT NULL, parent TEXT NOT NULL, step INTEGER NOT NULL,"
     " status TEXT NOT NULL, pinned INTEGER NOT NULL, metric REAL, reason TEXT NOT NULL, manifest TEXT NOT NULL);"
-    "CREATE INDEX checkpoint_of ON checkpoint(lineage, number);";
+    "CREATE INDEX checkpoint_live ON checkpoint(lineage, number) WHERE status <> 'deleted';";
 
 std::string now_text() {
   const std::time_t now = std::time(nullptr);
@@ -51,6 +52,7 @@ struct CheckpointStore::Impl {
   std::string directory;
   Database database;
   std::optional<ObjectStore> objects;
+  std::map<std::string, Manifest> manifests;  ///< by id
 
   std::string manifest_path(const std::string& id) const { return directory + "/manifests/" + id; }
 
@@ -102,11 +104,17 @@ struct CheckpointStore::Impl {
   // ---- rows ----
   static constexpr std::string_view kColumns = "SELECT c.number, c.id, c.status, c.pinned, c.reason, c.manifest, l.head = c.id FROM checkpoint c JOIN lineage l ON l.name = c.lineage ";
 
-  static Result<CheckpointEntry> entry_of(const Statement& row) {
+  Result<CheckpointEntry> entry_of(const Statement& row) {
     CheckpointEntry entry{.number = row.unsigned_integer(0), .id = row.text(1), .status = status_named(row.text(2)), .pinned = row.integer(3) != 0, .head = row.integer(6) != 0, .reason = row.text(4), .manifest = {}};
+    // A manifest never changes: the same id is the same text.
+    if (const auto known = manifests.find(entry.id); known != manifests.end()) {
+      entry.manifest = known->second;
+      return entry;
+    }
     auto manifest = parse_manifest(row.text(5));
     if (!manifest) return std::unexpected(std::move(manifest).error().with(fmt::format("checkpoint {}", entry.number)).advise("drover ckpt fsck rebuilds the database from the manifests"));
-    entry.manifest = std::move(*manifest);
+    if (manifests.size() >= kManifestsKept) manifests.clear();
+    entry.manifest = manifests.emplace(entry.id, std::move(*manifest)).first->second;
     return entry;
   }
   Result<std::vector<CheckpointEntry>> entries(std::string_view where, const std::vector<std::string>& texts) {
@@ -133,6 +141,11 @@ struct CheckpointStore::Impl {
     DROVER_TRY(Statement update, database.prepare("UPDATE checkpoint SET status = ?2, reason = ?3 WHERE id = ?1"));
     return update.bind(1, id).bind(2, name_of(status)).bind(3, reason).run();
   }
+  /// What stays of a deleted one: that it was, and where. Its manifest would make the table grow for ever.
+  Result<> bury(const std::string& id) {
+    DROVER_TRY(Statement update, database.prepare("UPDATE checkpoint SET status = 'deleted', reason = '', manifest = '' WHERE id = ?1"));
+    return update.bind(1, id).run();
+  }
   Result<> insert(const Manifest& manifest, const std::string& id, const std::string& text, CheckpointStatus status, bool pinned, const std::string& reason) {
     DROVER_TRY(Statement row, database.prepare("INSERT INTO checkpoint(id, lineage, parent, step, status, pinned, metric, reason, manifest) VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9)"));
     row.bind(1, id).bind(2, manifest.lineage).bind(3, manifest.parent).bind(4, manifest.step).bind(5, name_of(status)).bind(6, pinned ? 1 : 0);
@@ -143,7 +156,7 @@ struct CheckpointStore::Impl {
   }
   /// The newest good one of a lineage that is older than `number` (0 = any).
   Result<std::string> newest_good_before(const std::string& lineage, std::uint64_t number) {
-    DROVER_TRY(Statement select, database.prepare("SELECT id FROM checkpoint WHERE lineage = ?1 AND status = 'good' AND (?2 = 0 OR number < ?2) ORDER BY number DESC LIMIT 1"));
+    DROVER_TRY(Statement select, database.prepare("SELECT id FROM checkpoint WHERE lineage = ?1 AND status <> 'deleted' AND status = 'good' AND (?2 = 0 OR number < ?2) ORDER BY number DESC LIMIT 1"));
     select.bind(1, lineage).bind(2, number);
     DROVER_TRY(const bool row, select.step());
     return row ? select.text(0) : std::string();
@@ -429,7 +442,7 @@ Result<std::vector<std::string>> CheckpointStore::retain(const std::string& line
     const bool has_head = std::ranges::any_of(all, &CheckpointEntry::head);
     for (const CheckpointEntry& one : all)
       if (has_head && !kept.contains(one.id)) gone.push_back(one.id);
-    for (const std::string& id : gone) DROVER_CHECK(i.set_status(id, CheckpointStatus::deleted, ""));
+    for (const std::string& id : gone) DROVER_CHECK(i.bury(id));
     DROVER_CHECK(transaction.commit());
   }
   for (const std::string& id : gone) {

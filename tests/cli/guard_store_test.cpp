@@ -148,6 +148,19 @@ TEST(GuardStore, ATornSafetensorsFileIsRefused) {
   EXPECT_NE(run_.log.find("no sound safetensors file"), std::string::npos) << run_.log;
 }
 
+TEST(GuardStore, ASpareTakesOverFromTheNewestGoodOneAndADeadSpareIsNoHarm) {
+  const Scratch scratch;
+  const Guarded run_ = guard(scratch, "a", {"--restart", "transient", "--spare"}, {"twice", "resumed", "step:1", "save:model:one", "sleep:300", "abort"});
+  EXPECT_EQ(run_.ended.status, 0) << run_.ended.all();
+  EXPECT_EQ(run_.figure("attempts"), 2);
+  // The one in front kills the spare beside it? It cannot see it: each lives in a namespace of its own.
+  const Scratch other;
+  const Guarded resumed = guard(other, "a", {"--restart", "transient", "--spare"}, {"resumed", "step:1", "save:model:one", "sleep:300", "exit:1"});
+  EXPECT_EQ(resumed.result["outcome"], "gave_up") << "the same failure twice at the same step: " << resumed.ended.all();
+  EXPECT_NE(resumed.log.find("resumed 1 'one'"), std::string::npos) << resumed.log;
+  EXPECT_EQ(guard(other, "b", {"--spare"}, {"step:1"}).ended.status, 2);
+}
+
 TEST(GuardStore, DiskAndCheckpointLimitsEndTheRunAndKeepTheHead) {
   const Scratch scratch;
   const std::string big(60'000, 'x');

@@ -8,12 +8,14 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <memory>
 #include <optional>
 
 #include "drover/command.hpp"
 #include "drover/config.hpp"
 #include "drover/types/outcome.hpp"
 #include "guard/checkpoints.hpp"
+#include "guard/launcher.hpp"
 #include "guard/progress.hpp"
 
 namespace drover::guard {
@@ -34,49 +36,43 @@ void put_text(std::array<char, 1024>& into, std::string_view text) {
 /// One attempt: a small loop around Command::next, woken by events and by the tick.
 class Attempt {
  public:
-  Attempt(const Orders& orders, const AttemptInput& input, Context& context)
-      : orders_(orders), input_(input), context_(context), log_(orders.log, orders.log_bytes_max), progress_(orders), checkpoints_(orders) {
-    report_.step = input.step_before;
+  Attempt(Launched launched, const AttemptInput& input, Context& context, Launcher& launcher)
+      : shared_(std::move(launched.orders)),
+        orders_(*shared_),
+        input_(input),
+        context_(context),
+        launcher_(launcher),
+        log_(orders_.log, orders_.log_bytes_max),
+        progress_(orders_),
+        stored_(std::move(launched.checkpoints)),
+        checkpoints_(*stored_),
+        command_(std::move(launched.command)),
+        begin_(launched.begin) {
+    report_.step = std::max(input.step_before, checkpoints_.resume_step());
   }
 
   AttemptReport run() {
-    begin_ = now();
-    std::vector<std::string> env = inherited_environment();
-    if (!orders_.store.empty()) {
-      if (auto begun = checkpoints_.begin(input_.number); !begun) {
-        report_.end = AttemptEnd::not_started;
-        put_text(report_.text, begun.error().what());
-        return report_;
-      }
-      for (std::string& variable : checkpoints_.environment()) env.push_back(std::move(variable));
-      report_.step = std::max(report_.step, checkpoints_.resume_step());
-    }
-    auto started = Command::start({.argv = orders_.command,
-                                   .env = std::move(env),
-                                   .directory = orders_.directory,
-                                   .notify_directory = orders_.notify_directory,
-                                   .watch_directory = std::filesystem::path(orders_.ingest).parent_path().string()},
-                                  now() + Seconds(10));
-    if (!started) {
-      report_.end = AttemptEnd::not_started;
-      put_text(report_.text, started.error().what());
-      return report_;
-    }
-    command_.emplace(std::move(*started));
     stall_ = StallClock(orders_.stall, *parse_phase_times(orders_.phase_times), now());
     while (!ended_) {
-      if (auto event = command_->next(std::min(now() + kTick, kill_at_))) std::visit([this](const auto& what) { on(what); }, *event);
+      if (auto event = command_.next(std::min(now() + kTick, kill_at_))) std::visit([this](const auto& what) { on(what); }, *event);
+      else launcher_.prepare(shared_);
       if (!ended_) look();
     }
-    if (checkpoints_.on()) stored(checkpoints_.settle(report_.step));
-    report_.checkpoints = checkpoints_.committed();
-    report_.checkpoints_quarantined = checkpoints_.quarantined();
-    report_.wall = now() - begin_;
-    if (auto gone = command_->end(now() + Seconds(5)); !gone) {
+    // Its init alone is left, and starts nobody by itself: the successor need not wait until that is gone too.
+    const bool alone = command_.containment() != LimitLayer::absent && command_.usage().processes == 0;
+    if (auto gone = alone ? Result<void>() : command_.end(now() + Seconds(5)); !gone) {
       report_.end = AttemptEnd::unkillable;
       put_text(report_.text, gone.error().what());
     }
+    if (checkpoints_.on()) stored(checkpoints_.settle(report_.step));
+    if (reason_ && report_.end != AttemptEnd::unkillable) report_.end = *reason_;  // of what was left to be saved
+    report_.checkpoints = checkpoints_.committed();
+    report_.checkpoints_quarantined = checkpoints_.quarantined();
     report_.log_bytes_dropped = log_.dropped();
+    report_.wall = now() - begin_;
+    stored_.reset();  // its lease is over before the next attempt takes one
+    if (!context_.stopping()) launcher_.ended(shared_, input_.number, report_);
+    if (alone) (void)command_.end(now() + Seconds(5));
     return report_;
   }
 
@@ -169,7 +165,7 @@ class Attempt {
   void look() {
     const TimePoint at = now();
     if (at >= kill_at_) {
-      (void)command_->signal(kKill);
+      (void)command_.signal(kKill);
       kill_at_ = kNever;
       return;
     }
@@ -182,7 +178,7 @@ class Attempt {
         disk_at_ = at + kDiskTick;
       }
     }
-    const TreeUsage usage = command_->usage();
+    const TreeUsage usage = command_.usage();
     report_.rss_peak_bytes = std::max(report_.rss_peak_bytes, usage.rss_bytes);
     const bool worked = usage.cpu > report_.cpu;
     report_.cpu = std::max(report_.cpu, usage.cpu);
@@ -196,7 +192,7 @@ class Attempt {
   }
   /// What the trainer's page says now: its step, its phase, its beats.
   void read_page() {
-    const TrainerSaid said = command_->trainer();
+    const TrainerSaid said = command_.trainer();
     if (said.phase != page_.phase && said.phase < kPhases) stall_.entered(static_cast<Phase>(said.phase), now());
     if (said.beats != page_.beats) beat();
     if (said.step != page_.step) {
@@ -207,7 +203,7 @@ class Attempt {
   }
   void stalled(const std::string& silence) {
     // Kernel truth over the last part of the silence: did the tree use the processor?
-    const std::string evidence = command_->evidence();
+    const std::string evidence = command_.evidence();
     const bool stopped = evidence.starts_with("state T");
     const bool spinning = !stopped && evidence.starts_with("state R");
     const char* const how = stopped ? "stopped" : spinning ? "spinning" : "blocked";
@@ -219,30 +215,33 @@ class Attempt {
     if (reason_) return;
     reason_ = why;
     put_text(report_.text, text);
-    command_->ask_to_stop();
-    (void)command_->signal(kTerm);
-    (void)command_->signal(kContinue);  // a stopped process takes a TERM only when it goes on
+    command_.ask_to_stop();
+    (void)command_.signal(kTerm);
+    (void)command_.signal(kContinue);  // a stopped process takes a TERM only when it goes on
     kill_at_ = now() + orders_.stop_grace;
   }
   void kill(AttemptEnd why, std::string_view text) {
     if (reason_) return;
     reason_ = why;
     put_text(report_.text, text);
-    (void)command_->signal(kKill);
+    (void)command_.signal(kKill);
   }
 
+  std::shared_ptr<const Orders> shared_;
   const Orders& orders_;
   const AttemptInput& input_;
   Context& context_;
-  AttemptReport report_;
+  Launcher& launcher_;
+  AttemptReport report_{};
   Log log_;
   ProgressReader progress_;
-  Checkpoints checkpoints_;
-  std::optional<Command> command_;
-  std::optional<AttemptEnd> reason_;
+  std::unique_ptr<Checkpoints> stored_;
+  Checkpoints& checkpoints_;
+  Command command_;
+  std::optional<AttemptEnd> reason_{};
   StallClock stall_{kUnlimited, {}, TimePoint{}};
   TrainerSaid page_{};
-  TimePoint begin_{}, disk_at_{}, kill_at_ = kNever;
+  TimePoint begin_, disk_at_{}, kill_at_ = kNever;
   std::uint64_t beats_ = 0;
   bool steps_told_ = false, ended_ = false;
 };
@@ -300,7 +299,8 @@ Bytes encode(const Orders& o) {
   const auto put = [&text](const std::string& field) { text.append(field).push_back('\0'); };
   for (const std::string* field : {&o.directory, &o.log, &o.evidence, &o.notify_directory, &o.progress_regex, &o.progress_file, &o.store, &o.lineage, &o.staging, &o.run, &o.fingerprint, &o.probe_rules, &o.ingest, &o.phase_times}) put(*field);
   put(join_words(o.probe_command));
-  for (const std::uint64_t number : {o.log_bytes_max, o.memory_bytes_max, o.steps_max, static_cast<std::uint64_t>(o.stall.count()), static_cast<std::uint64_t>(o.stop_grace.count()), o.keep_last, o.keep_best, o.keep_every, o.checkpoints_max, static_cast<std::uint64_t>(o.probe_time.count()), o.probe_failures, o.disk_bytes_max, std::uint64_t{o.fresh}}) put(std::to_string(number));
+  for (const std::uint64_t number : {o.log_bytes_max, o.memory_bytes_max, o.steps_max, static_cast<std::uint64_t>(o.stall.count()), static_cast<std::uint64_t>(o.stop_grace.count()), o.keep_last, o.keep_best, o.keep_every, o.checkpoints_max, static_cast<std::uint64_t>(o.probe_time.count()), o.probe_failures, o.disk_bytes_max, std::uint64_t{o.fresh}, std::uint64_t{o.spare}, static_cast<std::uint64_t>(o.policy.restart), std::uint64_t{o.policy.intensity}, static_cast<std::uint64_t>(o.policy.period.count()), std::uint64_t{o.policy.no_progress_max},
+                                     static_cast<std::uint64_t>(o.policy.delay_first.count()), static_cast<std::uint64_t>(o.policy.delay_max.count())}) put(std::to_string(number));
   for (const std::string& word : o.command) put(word);
   const auto bytes = std::as_bytes(std::span(text));
   return {bytes.begin(), bytes.end()};
@@ -314,7 +314,7 @@ Result<Orders> decode_orders(BytesView bytes) {
     fields.emplace_back(reinterpret_cast<const char*>(bytes.data()) + begin);
     begin = static_cast<std::size_t>(end - bytes.begin()) + 1;
   }
-  constexpr std::size_t kTexts = 15, kNumbers = 13;
+  constexpr std::size_t kTexts = 15, kNumbers = 20;
   if (fields.size() <= kTexts + kNumbers) return fail(ErrorCode::corrupt, "guard orders: fields are missing");
   std::array<std::uint64_t, kNumbers> numbers{};
   for (std::size_t i = 0; i < kNumbers; ++i) {
@@ -346,7 +346,14 @@ Result<Orders> decode_orders(BytesView bytes) {
                 .probe_time = Nanos(static_cast<std::int64_t>(numbers[9])),
                 .probe_failures = numbers[10],
                 .disk_bytes_max = numbers[11],
+                .policy = {.restart = static_cast<Restart>(numbers[14]),
+                           .intensity = static_cast<std::uint32_t>(numbers[15]),
+                           .period = Nanos(static_cast<std::int64_t>(numbers[16])),
+                           .no_progress_max = static_cast<std::uint32_t>(numbers[17]),
+                           .delay_first = Nanos(static_cast<std::int64_t>(numbers[18])),
+                           .delay_max = Nanos(static_cast<std::int64_t>(numbers[19]))},
                 .fresh = numbers[12] != 0,
+                .spare = numbers[13] != 0,
                 .keep_last = numbers[5],
                 .keep_best = numbers[6],
                 .keep_every = numbers[7],
@@ -354,8 +361,13 @@ Result<Orders> decode_orders(BytesView bytes) {
 }
 
 Result<AttemptReport> attempt(const AttemptInput& input, Context& context) {
-  DROVER_TRY(const Orders orders, decode_orders(context.broadcast()));
-  return Attempt(orders, input, context).run();
+  static Launcher launcher;  // of this worker process, which runs one attempt at a time
+  DROVER_TRY(Orders orders, decode_orders(context.broadcast()));
+  auto launched = launcher.take(std::make_shared<const Orders>(std::move(orders)), input.number);
+  if (launched) return Attempt(std::move(*launched), input, context, launcher).run();
+  AttemptReport report{.end = AttemptEnd::not_started, .step = input.step_before};
+  put_text(report.text, launched.error().what());
+  return report;
 }
 
 }  // namespace drover::guard

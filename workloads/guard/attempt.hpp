@@ -10,6 +10,7 @@
 
 #include "drover/task.hpp"
 #include "drover/types/time.hpp"
+#include "guard/policy.hpp"
 
 namespace drover::guard {
 
@@ -39,7 +40,9 @@ struct Orders {
   Nanos probe_time{};              ///< of the probe command
   std::uint64_t probe_failures = 3;  ///< so many in a row end the run
   std::uint64_t disk_bytes_max = 0;  ///< of staging and store; 0 = none
+  RestartPolicy policy{};
   bool fresh = false;              ///< the first attempt starts anew, whatever the lineage holds
+  bool spare = false;              ///< the next attempt's command is started beforehand and waits at its gate
   std::uint64_t keep_last = 0, keep_best = 0, keep_every = 0, checkpoints_max = 0;  ///< Retention
   friend bool operator==(const Orders&, const Orders&) = default;
 };

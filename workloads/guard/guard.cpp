@@ -17,7 +17,7 @@ namespace {
 
 constexpr Nanos kLook = Millis(50);
 constexpr std::uint64_t kOwnMemory = std::uint64_t{32} << 20;   ///< of the worker and the command's init, beside the command
-constexpr std::uint32_t kOwnProcesses = 3;                      ///< worker, anchor and init
+constexpr std::uint32_t kOwnProcesses = 5;                      ///< worker, anchor and init, and those of the next attempt
 
 TimePoint now() { return TimePoint(std::chrono::duration_cast<Nanos>(std::chrono::steady_clock::now().time_since_epoch())); }
 
@@ -56,6 +56,7 @@ class GuardPlan final : public JobPlan {
     schema.duration("probe-time", probe_time_, {Millis(10), Seconds(86400)}, "it may take");
     schema.integer("probe-failures", probe_failures_, {1, 1'000'000}, "so many failed probes in a row end the run");
     schema.text("phases", phases_, "times for the phases the command tells: load=60s,save=30s,eval=5m");
+    schema.flag("spare", spare_, "keep the next attempt started, waiting where its trainer client is made (needs --notify)");
     schema.flag("advisory", advisory_, "run even where this host cannot contain it or enforce its limits, and say so");
     schema.bytes("log", log_bytes_, {}, "of its output kept in command.log; the rest is read, counted and dropped");
   }
@@ -75,6 +76,7 @@ class GuardPlan final : public JobPlan {
       return fail(ErrorCode::usage, "--store needs to know when something is to be saved", "add --notify where the command says CHECKPOINT=NAME, or --ingest 'checkpoints/*.pt'");
     for (const auto& [name, given] : {std::pair("--ingest", &ingest_), std::pair("--fingerprint", &fingerprint_), std::pair("--probe", &probe_rules_), std::pair("--probe-command", &probe_command_)})
       if (!given->empty() && store_.empty()) return fail(ErrorCode::usage, fmt::format("{} needs --store", name), "name the checkpoint store: --store DIR");
+    if (spare_ && (!notify_ || restart_ == "temporary")) return fail(ErrorCode::usage, "--spare is of use only to a trainer of our client that is started again", "add --notify and --restart transient");
     if (disk_ != 0 && store_.empty()) return fail(ErrorCode::usage, "--disk bounds a checkpoint store", "name it: --store DIR");
     DROVER_TRY(const PhaseTimes times, parse_phase_times(phases_));
     (void)times;
@@ -131,7 +133,9 @@ class GuardPlan final : public JobPlan {
                         .probe_time = probe_time_,
                         .probe_failures = probe_failures_,
                         .disk_bytes_max = disk_,
+                        .policy = policy_,
                         .fresh = fresh_,
+                        .spare = spare_,
                         .keep_last = keep_last_,
                         .keep_best = keep_best_,
                         .keep_every = keep_every_,
@@ -225,7 +229,7 @@ class GuardPlan final : public JobPlan {
   std::uint64_t memory_ = 0, steps_ = 0, log_bytes_ = std::uint64_t{64} << 20;
   std::uint64_t keep_last_ = 3, keep_best_ = 1, keep_every_ = 0, checkpoints_max_ = 0, probe_failures_ = 3, disk_ = 0;
   std::uint32_t pids_ = 0;
-  bool notify_ = false, fresh_ = false, advisory_ = false;
+  bool notify_ = false, fresh_ = false, spare_ = false, advisory_ = false;
   RestartPolicy policy_;
 };
 
