@@ -34,6 +34,8 @@ constexpr std::array kVerbs = {
     Verb{"why", "[JOB] [TASK]", "every attempt, outcome and evidence; one cause", why},
     Verb{"replay", "JOB TASK", "run a quarantined task's saved input once more", replay},
     Verb{"ckpt", "ls|log|diff|verify|pin|rollback|...", "look after a checkpoint store", ckpt},
+    Verb{"audit", "[DIRECTORY] [--watch TIME] [--json]", "who but drover holds or writes a store's files", audit},
+    Verb{"selftest", "[--json]", "trip every enforcer of guard on this host", selftest},
     Verb{"doctor", "[--require LIST] [--json]", "what this host lets drover enforce", doctor},
     Verb{"bench", "[NAME ...]", "the benchmarks, their peers beside them", bench},
     Verb{"version", "[--json]", "which drover this is", version},

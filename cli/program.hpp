@@ -50,6 +50,8 @@ int why(const Program& program, const Words& words);
 int replay(const Program& program, const Words& words);
 int ckpt(const Program& program, const Words& words);
 int doctor(const Program& program, const Words& words);
+int audit(const Program& program, const Words& words);
+int selftest(const Program& program, const Words& words);
 int bench(const Program& program, const Words& words);
 int version(const Program& program, const Words& words);
 

@@ -100,6 +100,12 @@ TEST(Json, WhyDoctorAndVersionHaveExactlyTheDocumentedKeys) {
   EXPECT_EQ(differences("version", run(scratch, {"version", "--json"}).last_json()), "");
 }
 
+TEST(Json, AuditHasExactlyTheDocumentedKeys) {
+  const Scratch scratch;
+  std::ofstream held(scratch / "held");  // by this test, which is not drover
+  EXPECT_EQ(differences("audit", run(scratch, {"audit", ".", "--json"}).last_json()), "");
+}
+
 TEST(Json, TheExamplesHaveTheDocumentedKeys) {
   for (const char* section : {"result", "status"}) {
     ASSERT_TRUE(document().at(section).example.has_value()) << section;
@@ -112,7 +118,7 @@ TEST(Help, EveryVerbAndWorkloadHasIt) {
   const Scratch scratch;
   const Ended all = run(scratch, {"help"});
   EXPECT_EQ(all.status, 0);
-  for (const char* verb : {"ps", "status", "top", "stop", "resume", "why", "replay", "doctor", "version", "solve", "echo"}) {
+  for (const char* verb : {"ps", "status", "top", "stop", "resume", "why", "replay", "audit", "selftest", "ckpt", "doctor", "version", "solve", "echo", "guard"}) {
     EXPECT_NE(all.out.find(std::string("drover ") + verb), std::string::npos) << verb;
     const Ended one = run(scratch, {verb, "--help"});
     EXPECT_EQ(one.status, 0) << one.all();
