@@ -1,8 +1,13 @@
-// Goal: the limits hold on this host, not in theory, and whoever writes past drover is named. Method: the self-test in full; foreign holders and a writer that is gone in an instant.
+// Goal: the limits hold on this host, not in theory; whoever writes past drover is named; the incident that drover was made after ends
+// well. Method: the self-test in full; foreign holders and a writer that is gone in an instant; the demo as users run it.
+
+#include <sys/stat.h>
 
 #include <fstream>
+#include <random>
 
 #include "cli/program.hpp"
+#include "support/long.hpp"
 
 namespace drover::test::cli {
 namespace {
@@ -44,6 +49,61 @@ TEST(Audit, NamesWhoHoldsAndWhoWritesHoweverShortly) {
   if (found.err.find("fanotify") != std::string::npos) GTEST_SKIP() << found.err;
   EXPECT_EQ(found.status, 4) << found.all();
   EXPECT_NE(found.out.find("store/short"), std::string::npos) << found.all();
+}
+
+TEST(Guard, NobodyOutlivesASupervisorKilledAtAnyInstantLaunchIncluded) {
+  const Scratch scratch;
+  if (!contained_here(scratch)) GTEST_SKIP() << "this host contains nothing";
+  const char* const given = std::getenv("DROVER_TEST_SEED");
+  const std::uint64_t seed = given != nullptr ? std::strtoull(given, nullptr, 10) : std::random_device{}();
+  std::printf("Survivors: DROVER_TEST_SEED=%llu\n", static_cast<unsigned long long>(seed));
+  std::mt19937_64 random(seed);
+  int before_it_ran = 0;
+  const int rounds = scaled(12, 1000);
+  for (int round = 0; round < rounds; ++round) {
+    const std::string fifo = scratch / ("held-" + std::to_string(round));
+    ASSERT_EQ(::mkfifo(fifo.c_str(), 0600), 0);
+    const int reader = ::open(fifo.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    const std::string script = "exec 3> " + fifo + "; (setsid sh -c 'trap \"\" TERM HUP; sleep 1000' &); echo x >&3; trap '' TERM; sleep 1000";
+    Started job(scratch, drover({"guard", "--job", "j" + std::to_string(round), "--progress", "none", "--", "sh", "-c", script}));
+    ::usleep(static_cast<useconds_t>(random() % 150'000));  // sleep: the kill comes at any instant
+    job.signal(SIGKILL);
+    job.wait();
+    bool seen = false;
+    const auto begin = std::chrono::steady_clock::now();
+    EXPECT_TRUE(eventually([&] {
+      char bytes[16];
+      const ssize_t n = ::read(reader, bytes, sizeof bytes);
+      seen = seen || n > 0;
+      // Before it ran nobody has opened it: then nobody may open it later either.
+      return n == 0 && (seen || std::chrono::steady_clock::now() - begin > 150ms);
+    }, 10s)) << "seed " << seed << ", round " << round << ": somebody outlived the supervisor";
+    before_it_ran += seen ? 0 : 1;
+    ::close(reader);
+  }
+  std::printf("%d kills, %d of them before the command ran\n", rounds, before_it_ran);
+}
+
+TEST(Incident, EndsAsPromisedUnderDrover) {
+  const Scratch scratch;
+  if (!contained_here(scratch)) GTEST_SKIP() << "this host contains nothing";
+  const Ended demo = Started(scratch, {DROVER_SOURCE_DIR "/examples/incident/run.sh", DROVER_BINARY_DIR}).wait();
+  EXPECT_EQ(demo.status, 0) << demo.all();
+  EXPECT_NE(demo.out.find("drover kept its promises"), std::string::npos) << demo.all();
+}
+
+TEST(Incident, TheCppExampleGoesOnAfterItsSupervisorIsKilled) {
+  const Scratch scratch;
+  const std::string example = DROVER_BINARY_DIR "/examples/trainer";
+  const std::string alone = Started(scratch, {example, "20000"}).wait().out;
+  ASSERT_NE(alone.find("step 20000: y = "), std::string::npos);
+  Started job(scratch, drover({"guard", "--job", "a", "--progress", "none", "--notify", "--store", "ckpt", "--restart", "transient", "--", example, "20000"}));
+  ASSERT_TRUE(eventually([&] { return run(scratch, {"ckpt", "ls", "--store", "ckpt"}).out.find("head") != std::string::npos; }));
+  job.signal(SIGKILL);
+  job.wait();
+  const Ended resumed = run(scratch, {"resume", "a", "--json"});
+  EXPECT_EQ(resumed.status, 0) << resumed.all();
+  EXPECT_NE(read_file(scratch / "a/command.log").find(alone), std::string::npos) << "the same to the last bit: " << read_file(scratch / "a/command.log");
 }
 
 }  // namespace
