@@ -36,6 +36,7 @@
 
 #include "child.hpp"
 #include "drover/checkpoint.hpp"
+#include "drover/snapshot.hpp"
 #include "drover_trainer.hpp"
 #include "figures.hpp"
 
@@ -361,6 +362,17 @@ void checkpoint(const fs::path& root, bool quick) {
     ours.push_back(timed([&] { commit(lease, static_cast<std::uint64_t>(round) + 1, bytes, false); }));
     ratios.push_back(ours.back() / theirs.back());
     (void)store->retain("bench", {.last = 1, .best = 0});
+  }
+  {
+    auto writer = SnapshotWriter::start(directory, lease, {.bytes_max = bytes.size()});
+    std::vector<double> pauses;
+    for (std::uint64_t round = 0; writer && round < 8; ++round) {
+      pauses.push_back(timed([&] { (void)writer->save(bytes, {.step = 100 + round}); }));
+      if (const auto done = writer->wait(); !done) fmt::print("snapshot: {}\n", done.error().what());
+      (void)store->retain("bench", {.last = 1, .best = 0});
+    }
+    const auto pause = summary_of(pauses);
+    if (pause) fmt::print("\nsnapshot: a trainer with 100 MiB pauses for {} ms ({} to {}), the commit runs beside it\n", shown(pause->median), shown(pause->min), shown(pause->max));
   }
   std::vector<std::byte>().swap(bytes);
   const auto a = summary_of(theirs), b = summary_of(ours), r = summary_of(ratios);

@@ -2,6 +2,8 @@
 // does not match. Method: the real program on a trainer of ours that does what it is told through the C++ client; the Python client
 // by its example.
 
+#include <sys/mount.h>
+
 #include <fstream>
 
 #include "cli/program.hpp"
@@ -67,6 +69,46 @@ TEST(GuardStore, ADamagedNewestOneIsAnErrorNotAFreshStartAndNotTheOneBefore) {
   const Guarded after = guard(scratch, "c", {}, {"resumed", "step:2", "save:model:two"});
   EXPECT_NE(after.log.find("resumed 1 'one'"), std::string::npos) << after.log;
   EXPECT_EQ(after.store.back()["head"], true) << "the same bytes again take the rotten ones' place";
+}
+
+TEST(GuardStore, AWriterWhoseLineageWasTakenOverIsFencedAndEnds) {
+  const Scratch scratch;
+  Started zombie(scratch, drover({"guard", "--json", "--job", "a", "--progress", "none", "--notify", "--store", "ckpt", "--restart", "permanent", "--", kTrainee, "step:1", "save:model:one", "write:ready:x", "stopped:20000", "sleep:1500", "step:2", "keep:model:two", "stopped:20000"}));
+  ASSERT_TRUE(eventually([&] { return fs::exists(scratch / "ready"); }));
+  // Frozen, all of it, as a machine that went to sleep: the supervisor by us, its worker and the trainer with it by their job.
+  json workers;
+  ASSERT_TRUE(eventually([&] {
+    workers = status_of(scratch, "a")["workers"];
+    return workers.is_array() && !workers.empty() && workers[0]["host_pid"].is_number();
+  }));
+  const pid_t worker = workers[0]["host_pid"];
+  ASSERT_EQ(::kill(worker, SIGSTOP), 0);
+  EXPECT_EQ(guard(scratch, "b", {}, {"step:10", "save:model:ten"}).ended.status, 0);
+  ASSERT_EQ(::kill(worker, SIGCONT), 0);
+  // It comes back and wants to save: the trainer is asked to by a stop.
+  ASSERT_EQ(run(scratch, {"stop", "a", "--deadline", "10s"}).status, 0);
+  const Ended over = zombie.wait();
+  const json all = run(scratch, {"ckpt", "ls", "--store", "ckpt", "--json"}).last_json();
+  ASSERT_EQ(all.back()["step"], 10) << "the head is b's: " << over.all();
+  EXPECT_EQ(all.back()["head"], true);
+  EXPECT_NE(read_file(scratch / "a/command.log").find("fenced"), std::string::npos) << over.all();
+}
+
+TEST(GuardStore, AFullDiskRefusesTheCheckpointAndLeavesTheHead) {
+  if (::geteuid() != 0) GTEST_SKIP() << "needs root to mount a small file system";
+  const Scratch scratch;
+  const std::string disk = scratch / "disk";
+  fs::create_directory(disk);
+  if (::mount("tmpfs", disk.c_str(), "tmpfs", 0, "size=3m") != 0) GTEST_SKIP() << "no tmpfs can be mounted here";
+  fs::create_directory_symlink(disk, scratch / "ckpt");
+  const Guarded run_ = guard(scratch, "a", {"--keep-last", "100"}, {"step:1", "save:model:" + std::string(90'000, 'a'), "step:2", "write:" + disk + "/filler:" + std::string(120'000, 'f'),
+                                                                   "fill:" + disk + "/rest", "keep:model:" + std::string(120'000, 'b')});
+  EXPECT_EQ(run_.ended.status, 0) << run_.ended.all() << run_.log;
+  EXPECT_GE(run_.figure("checkpoints_refused"), 1) << run_.ended.all();
+  EXPECT_NE(run_.log.find("No space left"), std::string::npos) << run_.log;
+  EXPECT_EQ(run_.store.back()["head"], true);
+  EXPECT_EQ(run(scratch, {"ckpt", "verify", "--store", "ckpt"}).status, 0);
+  ::umount2(disk.c_str(), MNT_DETACH);
 }
 
 TEST(GuardStore, AFreshStartMustBeAskedForOnceThereIsSomething) {

@@ -25,6 +25,29 @@ TEST(Selftest, EveryEnforcerHoldsOnThisHost) {
   EXPECT_FALSE(fs::exists(scratch / "drover-jobs")) << "it leaves nothing here";
 }
 
+TEST(Guard, AWallClockThatJumpsByDaysChangesNoLimitAndNoOrder) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "the sanitizer wants to be loaded first";
+#endif
+  const Scratch scratch;
+  const std::string preload = "LD_PRELOAD=" DROVER_BINARY_DIR "/tests/evil/wall_clock.so";
+  const auto with_jumps = [&](Words words) {
+    words.insert(words.begin(), {"/usr/bin/env", preload, DROVER_BINARY});
+    return Started(scratch, std::move(words)).wait();
+  };
+  const auto begin = std::chrono::steady_clock::now();
+  const Ended wall = with_jumps({"guard", "--json", "--job", "a", "--progress", "none", "--wall", "800ms", "--grace", "100ms", "--stall", "20s", "--", "sh", "-c", "while :; do :; done"});
+  EXPECT_EQ(wall.status, 3) << wall.all();
+  EXPECT_EQ(wall.last_json()["outcome"], "limit");
+  EXPECT_GE(std::chrono::steady_clock::now() - begin, 600ms) << "not before its time either";
+  const Ended steps = with_jumps({"guard", "--json", "--job", "b", "--progress", "none", "--notify", "--store", "ckpt", "--", DROVER_BINARY_DIR "/tests/evil/trainee", "step:1", "save:model:1", "sleep:120", "step:2", "save:model:2", "sleep:120", "step:3", "save:model:3"});
+  EXPECT_EQ(steps.status, 0) << steps.all();
+  const json all = run(scratch, {"ckpt", "ls", "--store", "ckpt", "--json"}).last_json();
+  ASSERT_EQ(all.size(), 3u);
+  for (std::size_t i = 0; i < 3; ++i) EXPECT_EQ(all[i]["step"], i + 1);
+  EXPECT_EQ(all[2]["head"], true);
+}
+
 TEST(Audit, NamesWhoHoldsAndWhoWritesHoweverShortly) {
   const Scratch scratch;
   fs::create_directory(scratch / "store");

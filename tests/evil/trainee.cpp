@@ -1,5 +1,5 @@
 // A trainer that does what its words say, in order, through the client header a C++ trainer would use:
-//   step:N  beat:MS  phase:NAME  save:NAME:TEXT  keep:NAME:TEXT  policy:A,B,C  metric:NAME:VALUE  write:PATH:TEXT  sleep:MS  resumed  exit:N  abort
+//   step:N  beat:MS  phase:NAME  save:NAME:TEXT  keep:NAME:TEXT  policy:A,B,C  metric:NAME:VALUE  write:PATH:TEXT  fill:PATH  sleep:MS  resumed  exit:N  abort
 // save commits bytes and exits with 9 when it is refused; keep goes on; policy commits model.safetensors with one row of F32.
 // resumed prints what it goes on from. With a first word `twice`, everything is skipped when it goes on from a checkpoint.
 
@@ -71,6 +71,11 @@ int main(int count, char** words) {
     if (deed == "keep") saved(trainer, one, two);
     if (deed == "policy") saved(trainer, "model.safetensors", safetensors(one));
     if (deed == "write") std::ofstream(one) << two;
+    if (deed == "fill") {  // a disk, to the last byte
+      std::ofstream out(one, std::ios::binary);
+      const std::string block(4096, 'f');
+      while (out.write(block.data(), 4096).flush()) continue;
+    }
     if (deed == "sleep") pause(number);
     if (deed == "stopped")
       for (long ms = 0; ms < number && !trainer.should_stop(); ms += 5) pause(5);

@@ -8,6 +8,7 @@
 
 #include <cstdlib>
 #include <regex>
+#include <set>
 
 #include "house/tree.hpp"
 
@@ -98,6 +99,24 @@ TEST(Links, RelativeOnesLeadToAFile) {
       for (auto it = std::sregex_iterator(file.lines[i].begin(), file.lines[i].end(), link); it != std::sregex_iterator(); ++it)
         EXPECT_TRUE(fs::exists(folder / (*it)[1].str())) << at(file, i) << "\n  leads nowhere";
   }
+}
+
+TEST(Guarantees, EveryTestTheyNameIsThere) {
+  std::set<std::string> there;
+  static const std::regex test(R"(^TEST(_F|_P)?\((\w+), (\w+)\))");
+  for (const File& file : files())
+    for (const std::string& line : file.lines) {
+      std::smatch match;
+      if (file.under("tests") && std::regex_search(line, match, test)) there.insert(match[2].str() + "." + match[3].str());
+    }
+  static const std::regex name(R"(`(\w+\.[A-Z]\w+)`)");
+  std::size_t named = 0;
+  for (const File& file : files()) {
+    if (file.path != "docs/guarantees.md") continue;
+    for (std::size_t i = 0; i < file.lines.size(); ++i)
+      for (std::sregex_iterator at(file.lines[i].begin(), file.lines[i].end(), name), end; at != end; ++at, ++named) EXPECT_TRUE(there.contains((*at)[1])) << at->str() << " in " << file.path << ", line " << i + 1;
+  }
+  EXPECT_GE(named, 30u);
 }
 
 }  // namespace

@@ -129,7 +129,10 @@ Result<void> Checkpoints::commit(const std::string& name, std::uint64_t step) {
     return store_files(std::move(files), step);
   }();
   if (committed_ != before) fs::remove_all(path, ignored);  // the acknowledgement
-  else if (name.find('/') == std::string::npos) std::ofstream(path.string() + ".refused") << (done ? "" : done.error().what()) << "\n";
+  else if (name.find('/') == std::string::npos) {
+    std::ofstream(path.string() + ".refusing") << (done ? "" : done.error().what()) << "\n";
+    fs::rename(path.string() + ".refusing", path.string() + ".refused", ignored);  // whole when it appears
+  }
   return done;
 }
 
