@@ -86,7 +86,7 @@ struct Manifest {
   friend bool operator==(const Manifest&, const Manifest&) = default;
 };
 
-enum class CheckpointStatus : std::uint8_t { verified, good, quarantined, deleted };
+enum class CheckpointStatus : std::uint8_t { verified, good, quarantined };
 std::string_view name_of(CheckpointStatus status);
 
 struct CheckpointEntry {
@@ -165,7 +165,7 @@ class CheckpointStore {
   /// Bytes [offset, offset + size) of a file of a checkpoint that was found good; for tensors.
   Result<Bytes> read(const StoredFile& file, std::uint64_t offset, std::size_t size);
 
-  /// All that are not deleted, oldest first; of one lineage or of all ("").
+  /// All of them, oldest first; of one lineage or of all ("").
   Result<std::vector<CheckpointEntry>> list(const std::string& lineage = {});
   Result<CheckpointEntry> find(const std::string& id_prefix);                 ///< not_found, or refused when it is ambiguous
   /// Deletes what retention does not keep: rows become tombstones in one transaction, files go afterwards. Returns the ids.

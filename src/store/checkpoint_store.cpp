@@ -30,7 +30,8 @@ constexpr const char* kSchema =
     "CREATE TABLE lineage(name TEXT PRIMARY KEY, epoch INTEGER NOT NULL, steps_max INTEGER NOT NULL, head TEXT NOT NULL) WITHOUT ROWID;"
     "CREATE TABLE checkpoint(number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, lineage TEXT NOT NULL, parent TEXT NOT NULL, step INTEGER NOT NULL,"
     " status TEXT NOT NULL, pinned INTEGER NOT NULL, metric REAL, reason TEXT NOT NULL, manifest TEXT NOT NULL);"
-    "CREATE INDEX checkpoint_live ON checkpoint(lineage, number) WHERE status <> 'deleted';";
+    "CREATE INDEX checkpoint_of ON checkpoint(lineage, number);"
+    "CREATE TABLE tombstone(number INTEGER PRIMARY KEY, id TEXT NOT NULL, lineage TEXT NOT NULL, parent TEXT NOT NULL, step INTEGER NOT NULL);";
 
 std::string now_text() {
   const std::time_t now = std::time(nullptr);
@@ -40,9 +41,9 @@ std::string now_text() {
 }
 
 CheckpointStatus status_named(std::string_view name) {
-  for (const CheckpointStatus status : {CheckpointStatus::verified, CheckpointStatus::good, CheckpointStatus::quarantined})
+  for (const CheckpointStatus status : {CheckpointStatus::verified, CheckpointStatus::good})
     if (name == name_of(status)) return status;
-  return CheckpointStatus::deleted;
+  return CheckpointStatus::quarantined;  // nothing else is written; what is unknown is not handed out
 }
 
 }  // namespace
@@ -129,7 +130,7 @@ struct CheckpointStore::Impl {
     }
   }
   Result<CheckpointEntry> entry_with(const std::string& id) {
-    DROVER_TRY(std::vector<CheckpointEntry> found, entries("WHERE c.id = ?1 AND c.status <> 'deleted'", {id}));
+    DROVER_TRY(std::vector<CheckpointEntry> found, entries("WHERE c.id = ?1", {id}));
     if (found.empty()) return fail(ErrorCode::not_found, fmt::format("there is no checkpoint '{}'", id), "drover ckpt ls lists them");
     return std::move(found.front());
   }
@@ -141,10 +142,12 @@ struct CheckpointStore::Impl {
     DROVER_TRY(Statement update, database.prepare("UPDATE checkpoint SET status = ?2, reason = ?3 WHERE id = ?1"));
     return update.bind(1, id).bind(2, name_of(status)).bind(3, reason).run();
   }
-  /// What stays of a deleted one: that it was, and where. Its manifest would make the table grow for ever.
+  /// What stays of a deleted one: that it was, and where. It leaves the table, or every listing would take time with all that ever was.
   Result<> bury(const std::string& id) {
-    DROVER_TRY(Statement update, database.prepare("UPDATE checkpoint SET status = 'deleted', reason = '', manifest = '' WHERE id = ?1"));
-    return update.bind(1, id).run();
+    DROVER_TRY(Statement bury, database.prepare("INSERT INTO tombstone SELECT number, id, lineage, parent, step FROM checkpoint WHERE id = ?1"));
+    DROVER_CHECK(bury.bind(1, id).run());
+    DROVER_TRY(Statement forget, database.prepare("DELETE FROM checkpoint WHERE id = ?1"));
+    return forget.bind(1, id).run();
   }
   Result<> insert(const Manifest& manifest, const std::string& id, const std::string& text, CheckpointStatus status, bool pinned, const std::string& reason) {
     DROVER_TRY(Statement row, database.prepare("INSERT INTO checkpoint(id, lineage, parent, step, status, pinned, metric, reason, manifest) VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9)"));
@@ -156,7 +159,7 @@ struct CheckpointStore::Impl {
   }
   /// The newest good one of a lineage that is older than `number` (0 = any).
   Result<std::string> newest_good_before(const std::string& lineage, std::uint64_t number) {
-    DROVER_TRY(Statement select, database.prepare("SELECT id FROM checkpoint WHERE lineage = ?1 AND status <> 'deleted' AND status = 'good' AND (?2 = 0 OR number < ?2) ORDER BY number DESC LIMIT 1"));
+    DROVER_TRY(Statement select, database.prepare("SELECT id FROM checkpoint WHERE lineage = ?1 AND status = 'good' AND (?2 = 0 OR number < ?2) ORDER BY number DESC LIMIT 1"));
     select.bind(1, lineage).bind(2, number);
     DROVER_TRY(const bool row, select.step());
     return row ? select.text(0) : std::string();
@@ -270,10 +273,10 @@ Result<CheckpointEntry> CheckpointStore::commit(const WriterLease& lease, const 
     if (epoch != lease.epoch) return fail(ErrorCode::refused, fmt::format("fenced: the lease of epoch {} is over, epoch {} holds '{}'", lease.epoch, epoch, lease.lineage), "this writer must end; what it wrote is not referenced");
     if (steps_max != 0 && manifest.step > steps_max) return fail(ErrorCode::refused, fmt::format("limit(steps): step {} is beyond the {} of '{}'", manifest.step, steps_max, lease.lineage), "the budget belongs to the lineage, not to a run");
     if (!manifest.parent.empty()) {
-      DROVER_TRY(Statement parent, i.database.prepare("SELECT lineage, status FROM checkpoint WHERE id = ?1"));
+      DROVER_TRY(Statement parent, i.database.prepare("SELECT 1 FROM checkpoint WHERE id = ?1"));
       parent.bind(1, manifest.parent);
       DROVER_TRY(const bool there, parent.step());
-      if (!there || parent.text(1) == "deleted") return fail(ErrorCode::not_found, fmt::format("the parent '{}' does not exist", manifest.parent));
+      if (!there) return fail(ErrorCode::not_found, fmt::format("the parent '{}' does not exist", manifest.parent));
     }
     // Whoever collected garbage while this was being written took it for garbage: it held the same lock, so it is over or not begun.
     for (const StoredFile& file : manifest.files) {
@@ -282,15 +285,11 @@ Result<CheckpointEntry> CheckpointStore::commit(const WriterLease& lease, const 
     }
     DROVER_TRY(const bool described, i.fs->exists(i.manifest_path(id)));
     if (!described) return fail(ErrorCode::busy, "its manifest was collected as garbage before it was committed", "commit it again");
-    DROVER_TRY(Statement same, i.database.prepare("SELECT status FROM checkpoint WHERE id = ?1"));
+    DROVER_TRY(Statement same, i.database.prepare("SELECT 1 FROM checkpoint WHERE id = ?1"));
     same.bind(1, id);
     DROVER_TRY(const bool known_id, same.step());
-    if (known_id && same.text(0) != "deleted") return i.entry_with(id);  // committed before, and its caller did not hear of it
+    if (known_id) return i.entry_with(id);  // committed before, and its caller did not hear of it
     same.reset();
-    if (known_id) {
-      DROVER_TRY(Statement forget, i.database.prepare("DELETE FROM checkpoint WHERE id = ?1"));
-      DROVER_CHECK(forget.bind(1, id).run());
-    }
     DROVER_CHECK(i.insert(manifest, id, text, given.probed ? CheckpointStatus::verified : CheckpointStatus::good, false, ""));
     if (!given.probed) DROVER_CHECK(i.set_head(lease.lineage, id));
     DROVER_CHECK(transaction.commit());
@@ -332,7 +331,7 @@ Result<void> CheckpointStore::pin(const std::string& id, bool pinned) {
   if (pinned) DROVER_CHECK(i.put_small("pins", id, "pinned\n"));
   {
     DROVER_TRY(Transaction transaction, Transaction::begin(i.database));
-    DROVER_TRY(Statement update, i.database.prepare("UPDATE checkpoint SET pinned = ?2 WHERE id = ?1 AND status <> 'deleted'"));
+    DROVER_TRY(Statement update, i.database.prepare("UPDATE checkpoint SET pinned = ?2 WHERE id = ?1"));
     DROVER_CHECK(update.bind(1, id).bind(2, pinned ? 1 : 0).run());
     if (i.database.changes() == 0) return fail(ErrorCode::not_found, fmt::format("checkpoint '{}' is gone", id));
     DROVER_CHECK(transaction.commit());
@@ -390,8 +389,8 @@ Result<void> CheckpointStore::restore(const CheckpointEntry& entry, const std::s
 Result<Bytes> CheckpointStore::read(const StoredFile& file, std::uint64_t offset, std::size_t size) { return impl_->objects->read(file, offset, size); }
 
 Result<std::vector<CheckpointEntry>> CheckpointStore::list(const std::string& lineage) {
-  if (lineage.empty()) return impl_->entries("WHERE c.status <> 'deleted' ORDER BY c.number", {});
-  return impl_->entries("WHERE c.status <> 'deleted' AND c.lineage = ?1 ORDER BY c.number", {lineage});
+  if (lineage.empty()) return impl_->entries("ORDER BY c.number", {});
+  return impl_->entries("WHERE c.lineage = ?1 ORDER BY c.number", {lineage});
 }
 
 Result<CheckpointEntry> CheckpointStore::find(const std::string& prefix) {

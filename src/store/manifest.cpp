@@ -33,7 +33,6 @@ std::string_view name_of(CheckpointStatus status) {
     case verified: return "verified";
     case good: return "good";
     case quarantined: return "quarantined";
-    case deleted: return "deleted";
   }
   std::unreachable();
 }
