@@ -70,6 +70,15 @@ TEST(Guard, ARestartedCommandGoesOnUntilItSucceedsAndItsAttemptsAreCounted) {
   EXPECT_EQ(guarded.result["figures"]["attempts"], 4);
 }
 
+TEST(Guard, TheMemoryIsFreedByTheDeadlineWhereThatIsAskedFor) {
+  const Scratch scratch;
+  const Guarded guarded = guard(scratch, {"--wall", "2s", "--grace", "50ms", "--memory", "10G", "--hard-release"}, {"sh", "-c", "trap '' TERM; while :; do :; done"});
+  EXPECT_EQ(guarded.ended.status, 3) << guarded.ended.all();
+  EXPECT_LE(guarded.result["timings"]["consumed_seconds"], 1.75) << "a second of its two was for its memory: " << guarded.ended.all();
+  EXPECT_TRUE(guarded.result["figures"]["release_seconds"].is_number());
+  EXPECT_EQ(guard(scratch, {"--hard-release"}, {"true"}).ended.status, 2);
+}
+
 TEST(Guard, WhatCannotBeStartedIsSaid) {
   const Scratch scratch;
   const Guarded guarded = guard(scratch, {"--restart", "permanent"}, {"no-such-program"});

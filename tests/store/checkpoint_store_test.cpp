@@ -5,12 +5,16 @@
 #include "store/checkpoint_store.hpp"
 
 #include <fmt/format.h>
+#include <signal.h>
+#include <sys/ptrace.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <deque>
 #include <fstream>
+#include <functional>
 #include <map>
 #include <set>
 
@@ -407,6 +411,124 @@ TEST(CheckpointStore, AProcessThatEndsAtAnyCallLeavesAWholeStore) {
     ++points;
   }
   EXPECT_GT(points, 5u);
+}
+
+/// Forks `deed` and kills it at its `at`-th system call, SQLite's own among them. Nothing: ptrace is refused here; else whether it
+/// was killed (false: it had ended by then).
+std::optional<bool> killed_at_call(std::uint64_t at, const std::function<void()>& deed) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    if (::ptrace(PTRACE_TRACEME, 0, nullptr, nullptr) != 0) ::_exit(99);
+    ::raise(SIGSTOP);
+    deed();
+    ::_exit(0);
+  }
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  if (WIFEXITED(status)) return std::nullopt;
+  ::ptrace(PTRACE_SETOPTIONS, child, nullptr, PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL);
+  for (std::uint64_t stops = 0;;) {
+    ::ptrace(PTRACE_SYSCALL, child, nullptr, nullptr);
+    ::waitpid(child, &status, 0);
+    if (!WIFSTOPPED(status)) return false;
+    if (WSTOPSIG(status) != (SIGTRAP | 0x80) || ++stops < at) continue;  // twice a call: before it and after it
+    ::kill(child, SIGKILL);
+    ::waitpid(child, &status, 0);
+    return true;
+  }
+}
+
+TEST(CheckpointStore, AProcessKilledAtAnySystemCallLeavesAWholeStore) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "a sanitizer's own system calls would be counted";
+#endif
+  const char* const names[] = {"save", "retention", "pin and quarantine", "rollback", "gc", "fsck"};
+  std::uint64_t points = 0;
+  for (std::size_t which = 0; which < std::size(names); ++which) {
+    for (std::uint64_t at = 1;; at += scaled<std::uint64_t>(17, 1)) {
+      const std::string context = fmt::format("{}, stop {}", names[which], at);
+      TempDir dir("/dev/shm");
+      std::vector<std::string> ids;
+      Bytes table(2 * kChunkBytes);
+      {
+        CheckpointStore store = open_store(dir.path());
+        const WriterLease lease = *store.acquire("run");
+        for (std::uint64_t step = 1; step <= 5; ++step) {
+          table[step] = std::byte{1};
+          NewCheckpoint checkpoint = at_step(step, fmt::format("model {}", step));
+          checkpoint.files.push_back({.name = "table", .source = BytesView(table), .changes_only = true});
+          ids.push_back(store.commit(lease, checkpoint)->id);
+        }
+        if (which == 3) ASSERT_OK(store.rollback(ids[1]));
+        if (which == 4) std::ofstream(dir / "objects/litter") << "x";
+      }
+      int told[2];
+      ASSERT_EQ(::pipe(told), 0);
+      const auto killed = killed_at_call(at, [&] {
+        if (which == 5) {
+          if (rebuild_checkpoint_store(dir.path())) (void)!::write(told[1], "y", 1);
+          return;
+        }
+        auto store = CheckpointStore::open(dir.path());
+        if (!store) ::_exit(1);
+        Result<void> done;
+        if (which == 0) {
+          const auto entry = store->commit(*store->acquire("run"), at_step(9, "last"));
+          if (!entry) ::_exit(1);
+        } else if (which == 1) {
+          if (!store->retain("run", {.last = 2, .best = 0})) ::_exit(1);
+        } else if (which == 2) {
+          if (!store->pin(ids[0], true) || !store->quarantine(ids[4], "bad")) ::_exit(1);
+        } else if (which == 3) {
+          if (!store->rollback(ids[3])) ::_exit(1);
+        } else if (!store->collect_garbage()) {
+          ::_exit(1);
+        }
+        (void)!::write(told[1], "y", 1);
+      });
+      ::close(told[1]);
+      char byte = 0;
+      const bool acknowledged = ::read(told[0], &byte, 1) == 1;
+      ::close(told[0]);
+      if (!killed) GTEST_SKIP() << "ptrace is refused here";
+      auto opened = CheckpointStore::open(dir.path());
+      if (!opened && which == 5) {  // killed between the old database and the new one: said so, and fsck again mends it
+        ASSERT_EQ(opened.error().code(), ErrorCode::corrupt) << context << opened.error().what();
+        ASSERT_OK(rebuild_checkpoint_store(dir.path()));
+        opened = CheckpointStore::open(dir.path());
+      }
+      ASSERT_TRUE(opened.has_value()) << context << ": " << opened.error().what();
+      ASSERT_TRUE(opened->verify()->empty()) << context;
+      const auto head = opened->newest_good("run", {});
+      ASSERT_TRUE(head.has_value()) << context;
+      const std::vector<CheckpointEntry> all = *opened->list("run");
+      if (which == 0) {
+        EXPECT_TRUE(head->manifest.step == 5 || head->manifest.step == 9) << context;
+        if (acknowledged) {
+          EXPECT_EQ(head->manifest.step, 9u) << context;
+        }
+      }
+      if (which == 1) {
+        EXPECT_EQ(head->id, ids[4]) << context;
+        EXPECT_TRUE(all.size() == 5 || all.size() == 2) << context << ": all at once or not at all, not " << all.size();
+      }
+      if (which == 2 && acknowledged) {
+        EXPECT_TRUE(all[0].pinned && all[4].status == CheckpointStatus::quarantined && head->id == ids[3]) << context;
+      }
+      if (which == 3) {
+        EXPECT_TRUE(head->id == ids[3] || (!acknowledged && head->id == ids[1])) << context;
+      }
+      if (which >= 4) {
+        EXPECT_EQ(all.size(), 5u) << context;
+      }
+      ASSERT_OK(opened->collect_garbage());
+      ASSERT_TRUE(opened->verify()->empty()) << context;
+      ++points;
+      if (!*killed) break;
+    }
+  }
+  fmt::print("{} kills\n", points);
+  EXPECT_GT(points, 40u);
 }
 
 // The database is durable here, row by row; the files are not before they are synced. So a row whose files can be lost is found.

@@ -109,6 +109,7 @@ class Attempt {
     report_.cpu = std::max(report_.cpu, ended.user_time + ended.system_time);
     report_.rss_peak_bytes = std::max(report_.rss_peak_bytes, ended.rss_max_bytes);
     ended_ = true;
+    if (killed_at_ != kNever) report_.release = now() - killed_at_;
     if (reason_) {
       report_.end = *reason_;
       return;
@@ -165,7 +166,7 @@ class Attempt {
   void look() {
     const TimePoint at = now();
     if (at >= kill_at_) {
-      (void)command_.signal(kKill);
+      kill_now();
       kill_at_ = kNever;
       return;
     }
@@ -224,7 +225,11 @@ class Attempt {
     if (reason_) return;
     reason_ = why;
     put_text(report_.text, text);
+    kill_now();
+  }
+  void kill_now() {
     (void)command_.signal(kKill);
+    killed_at_ = now();
   }
 
   std::shared_ptr<const Orders> shared_;
@@ -241,7 +246,7 @@ class Attempt {
   std::optional<AttemptEnd> reason_{};
   StallClock stall_{kUnlimited, {}, TimePoint{}};
   TrainerSaid page_{};
-  TimePoint begin_, disk_at_{}, kill_at_ = kNever;
+  TimePoint begin_, disk_at_{}, kill_at_ = kNever, killed_at_ = kNever;
   std::uint64_t beats_ = 0;
   bool steps_told_ = false, ended_ = false;
 };

@@ -82,6 +82,7 @@ struct AttemptReport {
   std::uint64_t checkpoints = 0, checkpoints_refused = 0;  ///< committed; not committed, with the reason beside the file
   std::uint64_t checkpoints_quarantined = 0;               ///< of the committed: failed their probe
   Nanos wall{}, cpu{};
+  Nanos release{};                 ///< from our KILL, if there was one, until its memory was freed and it was reaped
   bool ready = false;              ///< READY=1 came
   std::array<char, 1024> text{};   ///< evidence for people, ended by NUL
   std::array<char, 7> padding{};
