@@ -306,7 +306,7 @@ TEST(CheckpointStore, EveryNameIsOnDiskBeforeTheRowThatNeedsIt) {
 TEST(CheckpointStore, AFailingCallIsNeverAFalseAcknowledgement) {
   sim::FaultVfs vfs;
   std::size_t cases = 0, acknowledged = 0;
-  for (const int error : {EIO, ENOSPC, EMFILE}) {
+  for (const int error : {EIO, ENOSPC, EMFILE, EINTR}) {
     for (std::uint64_t call = 1;; call += scaled<std::uint64_t>(2, 1)) {
       TempDir dir;
       const std::string first = [&] {
