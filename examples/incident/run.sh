@@ -3,6 +3,7 @@
 # supervisord with the original's way of saving, and under drover. The results side by side; status 0 if drover's are as promised.
 #
 #   examples/incident/run.sh [BUILD]        about 20 seconds; the control needs Debian's supervisor package and is left out without
+#   INCIDENT_SECONDS=60                     more time for drover's run, on a busy machine
 set -eu
 build=$(cd "${1:-build/release}" && pwd)
 drover=$build/cli/drover trainer=$build/examples/incident_trainer
@@ -70,7 +71,7 @@ features 9 > nine.json
 features 3 > three.json
 figure() { sed -n "s/.*\"$1\":\"\{0,1\}\([^,\"}]*\).*/\1/p" "$2" | tail -1; }
 ours() {  # JOB FINGERPRINT
-  "$drover" guard --json --progress none --job "$1" --notify --store store --fingerprint "$2" --steps 1000 --wall 6s --grace 200ms \
+  "$drover" guard --json --progress none --job "$1" --notify --store store --fingerprint "$2" --steps 1000 --wall "${INCIDENT_SECONDS:-6}s" --grace 200ms \
     --restart transient --probe 'finite; share policy 0.9' -- "$trainer" guarded 1000 > "$1.json" 2> "$1.err" || true
 }
 ours run nine.json

@@ -95,6 +95,9 @@ class Command {
   /// Sends a signal to the command itself. Not an error when it has ended.
   Result<void> signal(int number);
   TreeUsage usage() const;
+  /// Whether its init is all that is left, which starts nobody by itself: end() has nothing to prove any more. False where it cannot
+  /// be known (no PID namespace).
+  bool is_empty() const;
   TrainerSaid trainer() const;        ///< zeros without a notify_directory
   Result<void> open_gate(std::string_view message);  ///< at most 4096 bytes
   bool running();                     ///< false once it has ended, as far as is known now

@@ -231,6 +231,8 @@ TreeUsage Command::usage() const {
   return {.cpu = impl_->cpu_seen, .rss_bytes = now.rss_bytes, .processes = now.processes};
 }
 
+bool Command::is_empty() const { return impl_->keeper.containment() != LimitLayer::absent && impl_->keeper_host_pid != 0 && !has_children(impl_->keeper_host_pid); }
+
 TrainerSaid Command::trainer() const {
   if (!impl_->page) return {};
   const TrainerPage::Said said = impl_->page->read();

@@ -82,4 +82,9 @@ ProcessTreeUsage usage_below(pid_t root) {
   return usage;
 }
 
+bool has_children(pid_t root) {
+  const auto list = read_proc_file("/proc/" + std::to_string(root) + "/task/" + std::to_string(root) + "/children");
+  return !list || !list->empty();
+}
+
 }  // namespace drover

@@ -18,5 +18,7 @@ struct ProcessTreeUsage {
 
 /// Of all descendants of `root` (host pid), not of itself; the CPU time of those that `root` reaped is counted.
 ProcessTreeUsage usage_below(pid_t root);
+/// Whether `root`'s first thread has a child, a dead one that nobody waited for included. True when it cannot be seen.
+bool has_children(pid_t root);
 
 }  // namespace drover

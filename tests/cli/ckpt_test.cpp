@@ -1,6 +1,8 @@
 // Goal: `drover ckpt` does what it says, and a wrong word, name or damage is one clear line with the right exit status. Method: the real
 // program on a store of its own.
 
+#include <sqlite3.h>
+
 #include <fstream>
 
 #include "cli/program.hpp"
@@ -52,6 +54,36 @@ TEST(Ckpt, WrongWordsAndDamageAreOneLine) {
   EXPECT_EQ(run(scratch, {"ckpt", "ls"}).status, 4) << "a lost database is not an empty store";
   EXPECT_EQ(run(scratch, {"ckpt", "fsck"}).status, 0);
   EXPECT_EQ(run(scratch, {"ckpt", "ls", "--json"}).last_json()[0]["status"], "quarantined");
+}
+
+TEST(Ckpt, AStoreThatIsNoneAnotherVersionOrDamagedIsRefusedAndLeftAsItIs) {
+  const Scratch scratch;
+  std::ofstream(scratch / "model") << "weights";
+  const auto store_with = [&](const std::string& name, const char* sql) {
+    EXPECT_EQ(run(scratch, {"ckpt", "commit", "--step", "1", "--store", name, "--", "model"}).status, 0);
+    sqlite3* database = nullptr;
+    EXPECT_EQ(sqlite3_open((scratch / (name + "/store.db")).c_str(), &database), SQLITE_OK);
+    EXPECT_EQ(sqlite3_exec(database, sql, nullptr, nullptr, nullptr), SQLITE_OK) << sqlite3_errmsg(database);
+    sqlite3_close(database);
+  };
+  store_with("newer", "PRAGMA user_version=99");
+  const Ended newer = run(scratch, {"ckpt", "ls", "--store", "newer"});
+  EXPECT_EQ(newer.status, 2) << newer.all();
+  EXPECT_NE(newer.err.find("version 99"), std::string::npos) << newer.err;
+  store_with("other", "PRAGMA application_id=7");
+  EXPECT_EQ(run(scratch, {"ckpt", "ls", "--store", "other"}).status, 4);
+  // A page of the database overwritten: said so; fsck makes it anew and the head is what it was.
+  store_with("damaged", "PRAGMA wal_checkpoint(TRUNCATE)");
+  std::fstream(scratch / "damaged/store.db", std::ios::in | std::ios::out | std::ios::binary).seekp(4096) << std::string(8192, 'x');
+  const Ended damaged = run(scratch, {"ckpt", "ls", "--store", "damaged"});
+  EXPECT_EQ(damaged.status, 4) << damaged.all();
+  EXPECT_NE(damaged.err.find("fsck"), std::string::npos) << damaged.err;
+  EXPECT_EQ(run(scratch, {"ckpt", "fsck", "--store", "damaged"}).status, 0);
+  EXPECT_EQ(run(scratch, {"ckpt", "ls", "--store", "damaged", "--json"}).last_json()[0]["step"], 1);
+  // Not a directory at all.
+  const Ended file = run(scratch, {"guard", "--notify", "--store", "model", "--job", "a", "--", "true"});
+  EXPECT_NE(file.status, 0) << file.all();
+  EXPECT_EQ(read_file(scratch / "model"), "weights");
 }
 
 }  // namespace

@@ -124,6 +124,12 @@ TEST(GuardStore, AFreshStartMustBeAskedForOnceThereIsSomething) {
   EXPECT_NE(fresh.log.find("resumed 0"), std::string::npos);
   EXPECT_EQ(fresh.store.back()["parent"], "");
   EXPECT_EQ(fresh.store.back()["step"], 1);
+  // Crashed before it had saved anything it starts afresh again; after that it goes on from its own.
+  const Guarded crashed = guard(scratch, "d", {"--fresh", "--restart", "transient", "--restarts", "2"}, {"resumed", "write:seen:x", "step:7", "exit:1"});
+  EXPECT_EQ(crashed.log, "resumed 0 ''\nresumed 0 ''\n") << crashed.ended.all();
+  const Guarded went_on = guard(scratch, "e", {"--fresh", "--restart", "transient"}, {"twice", "resumed", "step:3", "save:model:mine", "exit:1"});
+  EXPECT_EQ(went_on.ended.status, 0) << went_on.ended.all();
+  EXPECT_EQ(went_on.figure("attempts"), 2);
 }
 
 TEST(GuardStore, AnotherFingerprintIsRefusedWithTheDifference) {

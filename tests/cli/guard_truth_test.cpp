@@ -110,7 +110,7 @@ TEST(Guard, NobodyOutlivesASupervisorKilledAtAnyInstantLaunchIncluded) {
 TEST(Incident, EndsAsPromisedUnderDrover) {
   const Scratch scratch;
   if (!contained_here(scratch)) GTEST_SKIP() << "this host contains nothing";
-  const Ended demo = Started(scratch, {DROVER_SOURCE_DIR "/examples/incident/run.sh", DROVER_BINARY_DIR}).wait();
+  const Ended demo = Started(scratch, {"/usr/bin/env", "INCIDENT_SECONDS=50", DROVER_SOURCE_DIR "/examples/incident/run.sh", DROVER_BINARY_DIR}).wait(std::chrono::minutes(3));
   EXPECT_EQ(demo.status, 0) << demo.all();
   EXPECT_NE(demo.out.find("drover kept its promises"), std::string::npos) << demo.all();
 }

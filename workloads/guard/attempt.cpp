@@ -59,7 +59,7 @@ class Attempt {
       if (!ended_) look();
     }
     // Its init alone is left, and starts nobody by itself: the successor need not wait until that is gone too.
-    const bool alone = command_.containment() != LimitLayer::absent && command_.usage().processes == 0;
+    const bool alone = command_.is_empty();
     if (auto gone = alone ? Result<void>() : command_.end(now() + Seconds(5)); !gone) {
       report_.end = AttemptEnd::unkillable;
       put_text(report_.text, gone.error().what());

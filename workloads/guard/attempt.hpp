@@ -41,7 +41,7 @@ struct Orders {
   std::uint64_t probe_failures = 3;  ///< so many in a row end the run
   std::uint64_t disk_bytes_max = 0;  ///< of staging and store; 0 = none
   RestartPolicy policy{};
-  bool fresh = false;              ///< the first attempt starts anew, whatever the lineage holds
+  bool fresh = false;              ///< starts anew, whatever the lineage holds, until the head is of this run
   bool spare = false;              ///< the next attempt's command is started beforehand and waits at its gate
   std::uint64_t keep_last = 0, keep_best = 0, keep_every = 0, checkpoints_max = 0;  ///< Retention
   friend bool operator==(const Orders&, const Orders&) = default;

@@ -18,6 +18,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr Nanos kStill = Millis(200);         ///< a watched file is taken once it has not changed for so long
+constexpr Nanos kSettle = Seconds(5);         ///< what the command closed at its end may take so long to stand still
 constexpr std::size_t kProbeLineMax = 512;
 
 TimePoint now() { return TimePoint(std::chrono::duration_cast<Nanos>(std::chrono::steady_clock::now().time_since_epoch())); }
@@ -70,7 +71,9 @@ Result<void> Checkpoints::begin(std::uint64_t attempt) {
   }
   DROVER_TRY(rules_, parse_probe_rules(orders_.probe_rules));
   DROVER_TRY(lease_, store_->acquire(orders_.lineage, orders_.steps_max == 0 ? std::nullopt : std::optional(orders_.steps_max)));
+  // What the attempt before left here was never said to be whole; what was, is in the store.
   std::error_code error;
+  fs::remove_all(orders_.staging, error);
   fs::create_directories(orders_.staging, error);
   if (error) return fail(ErrorCode::system, "make '" + orders_.staging + "': " + error.message());
   DROVER_TRY(const std::vector<CheckpointEntry> there, store_->list(orders_.lineage));
@@ -79,9 +82,11 @@ Result<void> Checkpoints::begin(std::uint64_t attempt) {
   while (running_ || !waiting_.empty()) DROVER_CHECK(watch_probe(now(), now() + Millis(50)));
   failed_in_row_ = 0;
   gave_up_.clear();
-  if (orders_.fresh && attempt == 1) {
-    root_ = true;
-    return {};
+  // Ordered to start afresh it does, until the head is one of its own.
+  if (orders_.fresh) {
+    DROVER_TRY(const std::vector<CheckpointEntry> now_there, store_->list(orders_.lineage));
+    root_ = std::ranges::none_of(now_there, [&](const CheckpointEntry& one) { return one.head && one.manifest.run == orders_.run; });
+    if (root_) return {};
   }
   auto newest = store_->newest_good(orders_.lineage, fingerprint_);
   if (!newest) {
@@ -90,7 +95,6 @@ Result<void> Checkpoints::begin(std::uint64_t attempt) {
     return fail(ErrorCode::refused, fmt::format("lineage '{}' has {} checkpoints and none of them is good", orders_.lineage, there.size()), "`drover ckpt ls` shows them; --fresh starts anew beside them");
   }
   resume_ = orders_.staging + "/resume-" + std::to_string(attempt);
-  fs::remove_all(resume_, error);
   resume_step_ = newest->manifest.step;
   return store_->restore(*newest, resume_);
 }
@@ -176,7 +180,9 @@ Result<void> Checkpoints::tick(TimePoint at, std::uint64_t step) {
 
 Result<void> Checkpoints::settle(std::uint64_t step) {
   Result<void> result;
+  const TimePoint patience = now() + kSettle;
   while (!candidates_.empty() || running_ || !waiting_.empty()) {
+    if (now() >= patience) candidates_.clear();  // somebody writes them without end
     if (auto done = tick(now() + kStill, step); !done && result) result = std::move(done);
     if (running_) DROVER_CHECK(watch_probe(now(), now() + Millis(50)));
   }
