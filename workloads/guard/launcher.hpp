@@ -1,8 +1,9 @@
 #pragma once
 /// Starts the command, and has its successor ready: while one runs the next one's init waits, or with a spare the next one itself,
-/// started up to the gate where its trainer client waits; when one dies and the policy says so,
-/// the next is started at once and found running by the next attempt. The plan decides by the same pure function over the same
-/// attempts, so nothing runs that it would not have started; a worker that has not seen all of them leaves it to the plan.
+/// started up to the gate where its trainer client waits; when one dies and the policy says so, the next is started at once and found
+/// running by the next attempt. The plan decides by the same pure function over the same attempts, so nothing runs that it would not
+/// have started (a job that is stopped in that instant kills it, and has no attempt of it); a worker that has not seen all attempts
+/// leaves it to the plan.
 
 #include <memory>
 #include <optional>
