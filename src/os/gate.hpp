@@ -5,26 +5,21 @@
 #include <string_view>
 
 #include "drover/types/error.hpp"
-#include "os/unique_fd.hpp"
+#include "os/named_file.hpp"
 
 namespace drover {
 
 class Gate {
  public:
   /// Makes `path` anew; removed when this goes.
-  static Result<Gate> create(std::string path);
-  Gate(Gate&&) noexcept = default;
-  Gate& operator=(Gate&& other) noexcept;
-  ~Gate();
-
+  static Result<Gate> create(const std::string& path);
   /// At most PIPE_BUF (4096) bytes, whole or not at all; whoever waits, or comes later, reads them.
   Result<void> open(std::string_view message);
-  const std::string& path() const { return path_; }
+  const std::string& path() const { return fifo_.path(); }
 
  private:
-  Gate(UniqueFd fd, std::string path) : fd_(std::move(fd)), path_(std::move(path)) {}
-  UniqueFd fd_;
-  std::string path_;
+  explicit Gate(NamedFile fifo) : fifo_(std::move(fifo)) {}
+  NamedFile fifo_;
 };
 
 }  // namespace drover

@@ -22,25 +22,15 @@ Result<NotifySocket> NotifySocket::create(const std::string& directory) {
   std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
   UniqueFd fd(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!fd) return fail_errno(errno, "make the notify socket");
-  if (::unlink(path.c_str()) != 0 && errno != ENOENT) return fail_errno(errno, "replace '" + path + "'");
+  DROVER_CHECK(NamedFile::clear(path));
   if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) return fail_errno(errno, "bind '" + path + "'");
   if (::chmod(path.c_str(), 0600) != 0) return fail_errno(errno, "protect '" + path + "'");
-  return NotifySocket(std::move(fd), std::move(path));
-}
-
-NotifySocket& NotifySocket::operator=(NotifySocket&& other) noexcept {
-  std::swap(fd_, other.fd_);
-  std::swap(path_, other.path_);
-  return *this;
-}
-
-NotifySocket::~NotifySocket() {
-  if (fd_.valid()) ::unlink(path_.c_str());
+  return NotifySocket(NamedFile(std::move(fd), std::move(path)));
 }
 
 Result<std::optional<std::string>> NotifySocket::receive() {
   std::string message(4096, '\0');
-  const ssize_t size = ::recv(fd_.get(), message.data(), message.size(), 0);
+  const ssize_t size = ::recv(socket_.get(), message.data(), message.size(), 0);
   if (size >= 0) {
     message.resize(static_cast<std::size_t>(size));
     return std::optional<std::string>(std::move(message));

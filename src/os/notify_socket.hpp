@@ -5,7 +5,7 @@
 #include <string>
 
 #include "drover/types/error.hpp"
-#include "os/unique_fd.hpp"
+#include "os/named_file.hpp"
 
 namespace drover {
 
@@ -15,19 +15,15 @@ class NotifySocket {
   /// Lies in `directory` under a name of this process. Errors: refused when the path is over 107 bytes, which is all that
   /// NOTIFY_SOCKET can name; system.
   static Result<NotifySocket> create(const std::string& directory);
-  NotifySocket(NotifySocket&&) noexcept = default;
-  NotifySocket& operator=(NotifySocket&&) noexcept;
-  ~NotifySocket();
 
   /// One datagram, or nothing when there is none now. Longer ones than 4 KiB are cut, descriptors that come along are not taken.
   Result<std::optional<std::string>> receive();
-  const std::string& path() const { return path_; }
-  int fd() const { return fd_.get(); }
+  const std::string& path() const { return socket_.path(); }
+  int fd() const { return socket_.get(); }
 
  private:
-  NotifySocket(UniqueFd fd, std::string path) : fd_(std::move(fd)), path_(std::move(path)) {}
-  UniqueFd fd_;
-  std::string path_;
+  explicit NotifySocket(NamedFile socket) : socket_(std::move(socket)) {}
+  NamedFile socket_;
 };
 
 }  // namespace drover

@@ -14,29 +14,19 @@ constexpr std::size_t kBytes = 4096, kBeats = 8, kStep = 16, kPhase = 24, kStop 
 constexpr std::uint64_t kMagic = 0x31726e7274767264;  // "drvtrnr1"
 }  // namespace
 
-Result<TrainerPage> TrainerPage::create(std::string path) {
-  if (::unlink(path.c_str()) != 0 && errno != ENOENT) return fail_errno(errno, "replace '" + path + "'");
+Result<TrainerPage> TrainerPage::create(const std::string& path) {
+  DROVER_CHECK(NamedFile::clear(path));
   UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));
   if (!fd) return fail_errno(errno, "make '" + path + "'");
   std::array<std::byte, kBytes> page{};
   std::memcpy(page.data(), &kMagic, sizeof kMagic);
   if (::pwrite(fd.get(), page.data(), page.size(), 0) != static_cast<ssize_t>(page.size())) return fail_errno(errno, "write '" + path + "'");
-  return TrainerPage(std::move(fd), std::move(path));
-}
-
-TrainerPage& TrainerPage::operator=(TrainerPage&& other) noexcept {
-  std::swap(fd_, other.fd_);
-  std::swap(path_, other.path_);
-  return *this;
-}
-
-TrainerPage::~TrainerPage() {
-  if (fd_.valid()) ::unlink(path_.c_str());
+  return TrainerPage(NamedFile(std::move(fd), path));
 }
 
 TrainerPage::Said TrainerPage::read() const {
   std::array<std::byte, 32> head{};
-  if (::pread(fd_.get(), head.data(), head.size(), 0) != static_cast<ssize_t>(head.size())) return {};
+  if (::pread(file_.get(), head.data(), head.size(), 0) != static_cast<ssize_t>(head.size())) return {};
   Said said;
   std::memcpy(&said.beats, head.data() + kBeats, sizeof said.beats);
   std::memcpy(&said.step, head.data() + kStep, sizeof said.step);
@@ -46,7 +36,7 @@ TrainerPage::Said TrainerPage::read() const {
 
 void TrainerPage::ask_to_stop() {
   constexpr std::uint32_t one = 1;
-  (void)!::pwrite(fd_.get(), &one, sizeof one, kStop);  // it is told by a signal too
+  (void)!::pwrite(file_.get(), &one, sizeof one, kStop);  // it is told by a signal too
 }
 
 }  // namespace drover

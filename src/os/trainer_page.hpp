@@ -6,7 +6,7 @@
 #include <string>
 
 #include "drover/types/error.hpp"
-#include "os/unique_fd.hpp"
+#include "os/named_file.hpp"
 
 namespace drover {
 
@@ -17,20 +17,16 @@ class TrainerPage {
     std::uint32_t phase = 0;
   };
   /// Makes `path` anew; removed when this goes.
-  static Result<TrainerPage> create(std::string path);
-  TrainerPage(TrainerPage&& other) noexcept = default;
-  TrainerPage& operator=(TrainerPage&& other) noexcept;
-  ~TrainerPage();
+  static Result<TrainerPage> create(const std::string& path);
 
   /// What it holds now; zeros where it was cut.
   Said read() const;
   void ask_to_stop();
-  const std::string& path() const { return path_; }
+  const std::string& path() const { return file_.path(); }
 
  private:
-  TrainerPage(UniqueFd fd, std::string path) : fd_(std::move(fd)), path_(std::move(path)) {}
-  UniqueFd fd_;
-  std::string path_;
+  explicit TrainerPage(NamedFile file) : file_(std::move(file)) {}
+  NamedFile file_;
 };
 
 }  // namespace drover
