@@ -1,5 +1,6 @@
 // Goal: the restart policy is a pure function with OTP's meaning. Method: histories of attempts, one sentence each.
 
+#include "guard/orders.hpp"
 #include "guard/restart.hpp"
 
 #include <gtest/gtest.h>
@@ -90,6 +91,12 @@ TEST(Restart, TheDelayDoublesWhileNoStepIsMade) {
 
 TEST(Orders, ComeBackAsTheyWere) {
   const Orders orders{.command = {"sh", "-c", "", "a b"}, .directory = "/x", .log = "l", .evidence = "e", .progress_regex = "step (\\d+)", .log_bytes_max = 7, .memory_bytes_max = UINT64_MAX, .stall = Millis(5), .stop_grace = Seconds(1)};
+  Orders all = orders;
+  all.store = "s", all.lineage = "l", all.staging = "t", all.run = "r", all.fingerprint = "{\n}", all.probe_rules = "finite", all.ingest = "d/*.pt", all.phase_times = "load=1s";
+  all.probe_command = {"sh", "a 'b"}, all.probe_time = kUnlimited, all.probe_failures = 9, all.disk_bytes_max = 8, all.fresh = true, all.spare = true;
+  all.policy = {.restart = Restart::transient, .intensity = 1, .period = Seconds(2), .no_progress_max = 3, .delay_first = Millis(4), .delay_max = Seconds(5)};
+  all.keep_last = 1, all.keep_best = 2, all.keep_every = 3, all.checkpoints_max = 4;
+  EXPECT_EQ(*decode_orders(encode(all)), all);
   const auto back = decode_orders(encode(orders));
   ASSERT_TRUE(back);
   EXPECT_EQ(*back, orders);

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <chrono>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -12,9 +11,9 @@
 #include <optional>
 
 #include "drover/command.hpp"
-#include "drover/config.hpp"
 #include "drover/types/outcome.hpp"
 #include "guard/checkpoints.hpp"
+#include "guard/clock.hpp"
 #include "guard/launcher.hpp"
 #include "guard/progress.hpp"
 
@@ -24,8 +23,6 @@ namespace {
 constexpr int kTerm = 15, kKill = 9, kContinue = 18;
 constexpr Nanos kTick = Millis(20);        ///< how often limits and liveness are looked at
 constexpr Nanos kDiskTick = Millis(500);   ///< how often the disk is looked at
-
-TimePoint now() { return TimePoint(std::chrono::duration_cast<Nanos>(std::chrono::steady_clock::now().time_since_epoch())); }
 
 void put_text(std::array<char, 1024>& into, std::string_view text) {
   const std::size_t size = std::min(text.size(), into.size() - 1);
@@ -296,73 +293,6 @@ std::string text_of(const AttemptReport& report) {
     case unkillable: return text.empty() ? std::string(name_of(report.end)) : text;
   }
   std::unreachable();
-}
-
-Bytes encode(const Orders& o) {
-  // One text, fields ended by NUL: no field may hold one (the options refuse it).
-  std::string text;
-  const auto put = [&text](const std::string& field) { text.append(field).push_back('\0'); };
-  for (const std::string* field : {&o.directory, &o.log, &o.evidence, &o.notify_directory, &o.progress_regex, &o.progress_file, &o.store, &o.lineage, &o.staging, &o.run, &o.fingerprint, &o.probe_rules, &o.ingest, &o.phase_times}) put(*field);
-  put(join_words(o.probe_command));
-  for (const std::uint64_t number : {o.log_bytes_max, o.memory_bytes_max, o.steps_max, static_cast<std::uint64_t>(o.stall.count()), static_cast<std::uint64_t>(o.stop_grace.count()), o.keep_last, o.keep_best, o.keep_every, o.checkpoints_max, static_cast<std::uint64_t>(o.probe_time.count()), o.probe_failures, o.disk_bytes_max, std::uint64_t{o.fresh}, std::uint64_t{o.spare}, static_cast<std::uint64_t>(o.policy.restart), std::uint64_t{o.policy.intensity}, static_cast<std::uint64_t>(o.policy.period.count()), std::uint64_t{o.policy.no_progress_max},
-                                     static_cast<std::uint64_t>(o.policy.delay_first.count()), static_cast<std::uint64_t>(o.policy.delay_max.count())}) put(std::to_string(number));
-  for (const std::string& word : o.command) put(word);
-  const auto bytes = std::as_bytes(std::span(text));
-  return {bytes.begin(), bytes.end()};
-}
-
-Result<Orders> decode_orders(BytesView bytes) {
-  std::vector<std::string> fields;
-  for (std::size_t begin = 0; begin < bytes.size();) {
-    const auto end = std::find(bytes.begin() + static_cast<std::ptrdiff_t>(begin), bytes.end(), std::byte{0});
-    if (end == bytes.end()) return fail(ErrorCode::corrupt, "guard orders: a field does not end");
-    fields.emplace_back(reinterpret_cast<const char*>(bytes.data()) + begin);
-    begin = static_cast<std::size_t>(end - bytes.begin()) + 1;
-  }
-  constexpr std::size_t kTexts = 15, kNumbers = 20;
-  if (fields.size() <= kTexts + kNumbers) return fail(ErrorCode::corrupt, "guard orders: fields are missing");
-  std::array<std::uint64_t, kNumbers> numbers{};
-  for (std::size_t i = 0; i < kNumbers; ++i) {
-    const std::string& field = fields[kTexts + i];
-    if (std::from_chars(field.data(), field.data() + field.size(), numbers[i]).ec != std::errc()) return fail(ErrorCode::corrupt, "guard orders: not a number");
-  }
-  DROVER_TRY(std::vector<std::string> probe_command, split_words(fields[14]));
-  return Orders{.command = {fields.begin() + kTexts + kNumbers, fields.end()},
-                .directory = fields[0],
-                .log = fields[1],
-                .evidence = fields[2],
-                .notify_directory = fields[3],
-                .progress_regex = fields[4],
-                .progress_file = fields[5],
-                .store = fields[6],
-                .lineage = fields[7],
-                .staging = fields[8],
-                .run = fields[9],
-                .fingerprint = fields[10],
-                .probe_rules = fields[11],
-                .ingest = fields[12],
-                .phase_times = fields[13],
-                .probe_command = std::move(probe_command),
-                .log_bytes_max = numbers[0],
-                .memory_bytes_max = numbers[1],
-                .steps_max = numbers[2],
-                .stall = Nanos(static_cast<std::int64_t>(numbers[3])),
-                .stop_grace = Nanos(static_cast<std::int64_t>(numbers[4])),
-                .probe_time = Nanos(static_cast<std::int64_t>(numbers[9])),
-                .probe_failures = numbers[10],
-                .disk_bytes_max = numbers[11],
-                .policy = {.restart = static_cast<Restart>(numbers[14]),
-                           .intensity = static_cast<std::uint32_t>(numbers[15]),
-                           .period = Nanos(static_cast<std::int64_t>(numbers[16])),
-                           .no_progress_max = static_cast<std::uint32_t>(numbers[17]),
-                           .delay_first = Nanos(static_cast<std::int64_t>(numbers[18])),
-                           .delay_max = Nanos(static_cast<std::int64_t>(numbers[19]))},
-                .fresh = numbers[12] != 0,
-                .spare = numbers[13] != 0,
-                .keep_last = numbers[5],
-                .keep_best = numbers[6],
-                .keep_every = numbers[7],
-                .checkpoints_max = numbers[8]};
 }
 
 Result<AttemptReport> attempt(const AttemptInput& input, Context& context) {

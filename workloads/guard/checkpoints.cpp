@@ -4,13 +4,13 @@
 #include <fnmatch.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <utility>
 
-#include "guard/attempt.hpp"
+#include "guard/clock.hpp"
+#include "guard/orders.hpp"
 
 namespace drover::guard {
 namespace {
@@ -20,8 +20,6 @@ namespace fs = std::filesystem;
 constexpr Nanos kStill = Millis(200);         ///< a watched file is taken once it has not changed for so long
 constexpr Nanos kSettle = Seconds(5);         ///< what the command closed at its end may take so long to stand still
 constexpr std::size_t kProbeLineMax = 512;
-
-TimePoint now() { return TimePoint(std::chrono::duration_cast<Nanos>(std::chrono::steady_clock::now().time_since_epoch())); }
 
 std::int64_t modified(const fs::path& path) {
   std::error_code ignored;
@@ -264,8 +262,7 @@ Result<void> Checkpoints::retain() {
                             .best = static_cast<std::uint32_t>(orders_.keep_best),
                             .every_steps = orders_.keep_every,
                             .count_max = static_cast<std::uint32_t>(orders_.checkpoints_max)};
-  DROVER_TRY(const std::vector<std::string> gone, store_->retain(orders_.lineage, retention));
-  (void)gone;
+  DROVER_CHECK(store_->retain(orders_.lineage, retention));
   return {};
 }
 

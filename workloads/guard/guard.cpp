@@ -9,6 +9,8 @@
 
 #include "drover/probe.hpp"
 #include "guard/attempt.hpp"
+#include "guard/clock.hpp"
+#include "guard/orders.hpp"
 #include "guard/progress.hpp"
 #include "guard/restart.hpp"
 
@@ -18,8 +20,6 @@ namespace {
 constexpr Nanos kLook = Millis(50);
 constexpr std::uint64_t kOwnMemory = std::uint64_t{32} << 20;   ///< of the worker and the command's init, beside the command
 constexpr std::uint32_t kOwnProcesses = 5;                      ///< worker, anchor and init, and those of the next attempt
-
-TimePoint now() { return TimePoint(std::chrono::duration_cast<Nanos>(std::chrono::steady_clock::now().time_since_epoch())); }
 
 class GuardPlan final : public JobPlan {
  public:
@@ -80,12 +80,9 @@ class GuardPlan final : public JobPlan {
     if (hard_release_ && (memory_ == 0 || wall_ == kUnlimited)) return fail(ErrorCode::usage, "--hard-release needs to know how much memory must be freed by when", "add --memory and --wall");
     if (spare_ && (!notify_ || restart_ == "temporary")) return fail(ErrorCode::usage, "--spare is of use only to a trainer of our client that is started again", "add --notify and --restart transient");
     if (disk_ != 0 && store_.empty()) return fail(ErrorCode::usage, "--disk bounds a checkpoint store", "name it: --store DIR");
-    DROVER_TRY(const PhaseTimes times, parse_phase_times(phases_));
-    (void)times;
-    DROVER_TRY(const ProbeRules rules, parse_probe_rules(probe_rules_));
-    (void)rules;
-    DROVER_TRY(const std::vector<std::string> probe_words, split_words(probe_command_));
-    (void)probe_words;
+    DROVER_CHECK(parse_phase_times(phases_));
+    DROVER_CHECK(parse_probe_rules(probe_rules_));
+    DROVER_CHECK(split_words(probe_command_));
     if (!fingerprint_.empty()) {
       auto text = fingerprint_text();
       if (!text) return std::unexpected(std::move(text).error().with(fmt::format("--fingerprint '{}'", fingerprint_)));
@@ -142,8 +139,7 @@ class GuardPlan final : public JobPlan {
                         .keep_best = keep_best_,
                         .keep_every = keep_every_,
                         .checkpoints_max = checkpoints_max_};
-    DROVER_TRY(const std::uint32_t version, job.pool().broadcast(encode(orders)));
-    (void)version;
+    DROVER_CHECK(job.pool().broadcast(encode(orders)));
     std::vector<AttemptReport> attempts;
     Nanos cpu{};
     for (;;) {

@@ -1,17 +1,15 @@
 #include "guard/launcher.hpp"
 
-#include <chrono>
 #include <filesystem>
 #include <utility>
 
+#include "guard/clock.hpp"
 #include "guard/restart.hpp"
 
 namespace drover::guard {
 namespace {
 
 constexpr Nanos kStart = Seconds(10);
-
-TimePoint now() { return TimePoint(std::chrono::duration_cast<Nanos>(std::chrono::steady_clock::now().time_since_epoch())); }
 
 }  // namespace
 

@@ -15,6 +15,7 @@
 #include "drover/types/error.hpp"
 #include "guard/attempt.hpp"
 #include "guard/checkpoints.hpp"
+#include "guard/orders.hpp"
 
 namespace drover::guard {
 

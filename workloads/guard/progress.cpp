@@ -6,7 +6,7 @@
 
 #include "drover/config.hpp"
 #include "drover/types/outcome.hpp"
-#include "guard/attempt.hpp"
+#include "guard/orders.hpp"
 
 namespace drover::guard {
 namespace {

@@ -10,6 +10,7 @@
 
 #include "drover/types/ending.hpp"
 #include "guard/attempt.hpp"
+#include "guard/policy.hpp"
 
 namespace drover::guard {
 
