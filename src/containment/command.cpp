@@ -127,8 +127,7 @@ CommandInit::~CommandInit() = default;
 
 Result<Command> Command::start(const CommandSpec& spec, TimePoint deadline) {
   // Before the init is made: most failures are a name that does not exist.
-  DROVER_TRY(const Executable executable, find_executable(spec.argv, variable_of(spec.env, "PATH"), spec.directory));
-  (void)executable;
+  DROVER_CHECK(find_executable(spec.argv, variable_of(spec.env, "PATH"), spec.directory));
   DROVER_TRY(CommandInit init, CommandInit::make(deadline));
   return start(spec, deadline, std::move(init));
 }

@@ -7,6 +7,8 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 
+#include "base/bytes.hpp"
+
 namespace drover {
 
 std::vector<std::string> differences(const Fingerprint& here, const Fingerprint& there) {
@@ -150,11 +152,10 @@ Result<std::vector<Tensor>> safetensors_in(std::uint64_t file_bytes, const std::
   constexpr std::uint64_t kHeaderMax = 100u << 20;
   if (file_bytes < 8) return unsound("it is shorter than its header");
   DROVER_TRY(const Bytes length, read(0, 8));
-  std::uint64_t size = 0;
-  for (int i = 7; i >= 0; --i) size = size << 8 | std::to_integer<std::uint64_t>(length[static_cast<std::size_t>(i)]);
+  const auto size = get_le<std::uint64_t>(length.data());
   if (size > kHeaderMax || size > file_bytes - 8) return unsound("its header is longer than the file");
   DROVER_TRY(const Bytes header, read(8, static_cast<std::size_t>(size)));
-  const ordered_json in = ordered_json::parse(std::string_view(reinterpret_cast<const char*>(header.data()), header.size()), nullptr, false);
+  const ordered_json in = ordered_json::parse(text_view(header), nullptr, false);
   if (!in.is_object()) return unsound("its header is no JSON object");
   std::vector<Tensor> tensors;
   std::uint64_t end = 0;

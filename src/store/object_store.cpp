@@ -10,6 +10,7 @@
 #include <mutex>
 #include <thread>
 
+#include "base/bytes.hpp"
 #include "os/map_file.hpp"
 #include "store/durable_file.hpp"
 #include "store/manifest.hpp"
@@ -154,14 +155,7 @@ Error damaged(const StoredFile& file, std::string_view how) {
 
 std::uint64_t chunk_size(const ChunkMap& map, std::size_t i) { return std::min<std::uint64_t>(kChunkBytes, map.bytes - i * kChunkBytes); }
 
-void put_number(Bytes& out, std::uint64_t value, std::size_t size) {
-  for (std::size_t i = 0; i < size; ++i) out.push_back(static_cast<std::byte>(value >> (8 * i)));
-}
-std::uint64_t number_at(BytesView bytes, std::size_t at, std::size_t size) {
-  std::uint64_t value = 0;
-  for (std::size_t i = size; i-- > 0;) value = value << 8 | std::to_integer<std::uint64_t>(bytes[at + i]);
-  return value;
-}
+void append(Bytes& out, BytesView bytes) { out.insert(out.end(), bytes.begin(), bytes.end()); }
 
 }  // namespace
 
@@ -170,14 +164,14 @@ std::uint64_t number_at(BytesView bytes, std::size_t at, std::size_t size) {
 Bytes encode(const ChunkMap& map) {
   Bytes out;
   out.reserve(16 + map.others.size() * 32 + map.chunks.size() * 28);
-  put_number(out, map.bytes, 8);
-  put_number(out, map.others.size(), 4);
-  put_number(out, map.chunks.size(), 4);
-  for (const Sha256& other : map.others) out.insert(out.end(), std::as_bytes(std::span(other.bytes)).begin(), std::as_bytes(std::span(other.bytes)).end());
+  append_le(out, map.bytes);
+  append_le(out, static_cast<std::uint32_t>(map.others.size()));
+  append_le(out, static_cast<std::uint32_t>(map.chunks.size()));
+  for (const Sha256& other : map.others) append(out, std::as_bytes(std::span(other.bytes)));
   for (const ChunkMap::Chunk& chunk : map.chunks) {
-    put_number(out, chunk.object, 4);
-    put_number(out, chunk.offset, 8);
-    out.insert(out.end(), chunk.hash.begin(), chunk.hash.end());
+    append_le(out, chunk.object);
+    append_le(out, chunk.offset);
+    append(out, chunk.hash);
   }
   return out;
 }
@@ -185,16 +179,16 @@ Bytes encode(const ChunkMap& map) {
 Result<ChunkMap> decode_chunk_map(BytesView in) {
   const auto corrupt = [](std::string_view why) { return fail(ErrorCode::corrupt, fmt::format("chunk map: {}", why)); };
   if (in.size() < 16) return corrupt("it is cut");
-  ChunkMap map{.bytes = number_at(in, 0, 8)};
-  const std::uint64_t others = number_at(in, 8, 4), chunks = number_at(in, 12, 4);
+  ChunkMap map{.bytes = get_le<std::uint64_t>(in.data())};
+  const std::uint64_t others = get_le<std::uint32_t>(in.data() + 8), chunks = get_le<std::uint32_t>(in.data() + 12);
   if (in.size() != 16 + others * 32 + chunks * 28) return corrupt("it has another length than it says");
   if (chunks != (map.bytes + kChunkBytes - 1) / kChunkBytes) return corrupt("it has another number of chunks than the file needs");
   std::size_t at = 16;
   for (std::uint64_t i = 0; i < others; ++i, at += 32) std::memcpy(map.others.emplace_back().bytes.data(), in.data() + at, 32);
   for (std::uint64_t i = 0; i < chunks; ++i, at += 28) {
     ChunkMap::Chunk& chunk = map.chunks.emplace_back();
-    chunk.object = static_cast<std::uint32_t>(number_at(in, at, 4));
-    chunk.offset = number_at(in, at + 4, 8);
+    chunk.object = get_le<std::uint32_t>(in.data() + at);
+    chunk.offset = get_le<std::uint64_t>(in.data() + at + 4);
     std::memcpy(chunk.hash.data(), in.data() + at + 12, 16);
     if (chunk.object > others) return corrupt("a chunk lies in an object that is not named");
   }
@@ -207,7 +201,7 @@ Result<ChunkMap> decode_chunk_map(BytesView in) {
 class ObjectStore::Reader {
  public:
   static Result<Reader> open(ObjectStore& store, const StoredFile& file) {
-    Reader reader(store, file);
+    Reader reader(file);
     DROVER_TRY(reader.own_, store.fs_->open(store.path_of(file.sha256), OpenMode::read));
     if (!file.chunked) return reader;
     DROVER_TRY(reader.map_, store.map_of(file));
@@ -231,10 +225,9 @@ class ObjectStore::Reader {
   }
   /// Every byte, verified, in order.
   Result<> all(const std::function<Result<>(std::uint64_t at, BytesView piece)>& take) { return file_->chunked ? chunks(take) : whole(take); }
-  File& own() { return *own_; }
 
  private:
-  Reader(ObjectStore& store, const StoredFile& file) : store_(&store), file_(&file) {}
+  explicit Reader(const StoredFile& file) : file_(&file) {}
   File& in(const ChunkMap::Chunk& chunk) { return chunk.object == 0 ? *own_ : *others_[chunk.object - 1]; }
 
   Result<> whole(const std::function<Result<>(std::uint64_t, BytesView)>& take) {
@@ -265,7 +258,6 @@ class ObjectStore::Reader {
     return {};
   }
 
-  ObjectStore* store_;
   const StoredFile* file_;
   ChunkMap map_;
   std::unique_ptr<File> own_;
@@ -280,7 +272,7 @@ Result<ChunkMap> ObjectStore::map_of(const StoredFile& file) {
   Bytes trailer(kTrailer);
   if (stat.size_bytes < kTrailer) return std::unexpected(damaged(file, "its object is cut"));
   DROVER_TRY(const std::size_t got, object->read_at(stat.size_bytes - kTrailer, trailer));
-  const std::uint64_t size = number_at(trailer, 0, 8);
+  const std::uint64_t size = get_le<std::uint64_t>(trailer.data());
   if (got != kTrailer || std::memcmp(trailer.data() + 8, kMapMagic.data(), kMapMagic.size()) != 0 || size > stat.size_bytes - kTrailer) return std::unexpected(damaged(file, "its object ends without a map"));
   Bytes text(static_cast<std::size_t>(size));
   DROVER_TRY(const std::size_t read, object->read_at(stat.size_bytes - kTrailer - size, text));
@@ -435,9 +427,8 @@ Result<StoredFile> ObjectStore::put_changed(const std::string& name, BytesView b
     DROVER_CHECK(writer.append(bytes.subspan(i * kChunkBytes, static_cast<std::size_t>(chunk_size(map, i)))));
   }
   Bytes tail = encode(map);
-  const std::size_t map_bytes = tail.size();
-  put_number(tail, map_bytes, 8);
-  tail.insert(tail.end(), std::as_bytes(std::span(kMapMagic)).begin(), std::as_bytes(std::span(kMapMagic)).end());
+  append_le(tail, std::uint64_t{tail.size()});
+  append(tail, bytes_of(kMapMagic));
   DROVER_CHECK(writer.append(tail));
   StoredFile stored{.name = name, .bytes = writer.size()};
   DROVER_TRY(stored.sha256, writer.finish(staged, name));
