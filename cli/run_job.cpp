@@ -97,7 +97,8 @@ int run_job_to_its_end(const JobInvocation& invocation) {
   // The cross-checks of the workload, before anything is made.
   const auto traits = plan.traits();
   if (!traits) return complain(invocation.verb, traits.error());
-  if (auto missing = check_required(traits->require, probe_limits().layers, "it needs", "--advisory"); !missing.empty()) return complain(invocation.verb, missing);
+  const LimitLayers layers = probe_limits().layers;
+  if (auto missing = check_required(traits->require, layers, "it needs", "--advisory"); !missing.empty()) return complain(invocation.verb, missing);
 
   StopSignal stop;
   Watcher watcher(invocation.invocation.progress, invocation.verb);
@@ -109,7 +110,7 @@ int run_job_to_its_end(const JobInvocation& invocation) {
   });
   if (!signals) return complain(invocation.verb, signals.error());
 
-  if (probe_limits().layers.containment == LimitLayer::absent) say(invocation.verb, "containment: best-effort: this host has no PID namespace for us (`drover doctor`)");
+  if (layers.containment == LimitLayer::absent) say(invocation.verb, "containment: best-effort: this host has no PID namespace for us (`drover doctor`)");
 
   nlohmann::json argv = nlohmann::json::array({"drover", invocation.verb});
   for (const std::string& word : invocation.words) argv.push_back(word);

@@ -86,7 +86,7 @@ bool all_gone(int fifo, TimePoint deadline, const Clock& clock) {
   }
 }
 
-Verdict tried(const Case& one, const fs::path& root, const Clock& clock) {
+Verdict tried(const Case& one, const fs::path& root, const LimitLayers& layers, const Clock& clock) {
   const fs::path place = root / fmt::format("{}", &one - kCases);
   std::error_code error;
   fs::create_directories(place, error);
@@ -125,8 +125,7 @@ Verdict tried(const Case& one, const fs::path& root, const Clock& clock) {
     verdict.held = ended && outcome == one.outcome && all_gone(reader.get(), clock.now() + Seconds(2), clock);
     if (std::string_view(one.name) == "log") verdict.held = verdict.held && fs::file_size(place / "job" / "command.log", error) <= 1024;
     // A limit this host cannot hold is refused, which is as good as holding it.
-    const LimitLayer processes = probe_limits().layers.processes;
-    if (std::string_view(one.name) == "pids" && ended && (processes == LimitLayer::absent || processes == LimitLayer::polling)) verdict.held = outcome.empty();
+    if (std::string_view(one.name) == "pids" && ended && (layers.processes == LimitLayer::absent || layers.processes == LimitLayer::polling)) verdict.held = outcome.empty();
     verdict.why = !ended ? "it went on" : result.is_object() ? result.value("exit_reason", "") : last_line(out);
   }
   verdict.milliseconds = static_cast<double>((clock.now() - begin).count()) * 1e-6;
@@ -141,24 +140,28 @@ int selftest(const Program&, const Words& words) {
   Schema schema;
   schema.flag("json", as_json, "one JSON object (docs/json.md)");
   if (const auto done = read_words("selftest", "[--json]", "Trips every enforcer of `drover guard` in scratch jobs on this host", words, schema)) return *done;
+  const LimitLayers layers = probe_limits().layers;
+  if (layers.containment == LimitLayer::absent)
+    return complain("selftest", Error(ErrorCode::refused, "this host has no PID namespace for us: nothing can be contained", "`drover doctor` says what is missing"));
   std::string pattern = (fs::temp_directory_path() / "drover-selftest-XXXXXX").string();
   if (::mkdtemp(pattern.data()) == nullptr) return complain("selftest", Error(ErrorCode::system, "cannot make a scratch directory", "TMPDIR says where"));
   const fs::path root = fs::canonical(pattern);
-  if (probe_limits().layers.containment == LimitLayer::absent)
-    return complain("selftest", Error(ErrorCode::refused, "this host has no PID namespace for us: nothing can be contained", "`drover doctor` says what is missing"));
   json cases = json::array();
   std::uint32_t failed = 0;
+  bool printed = true;
   for (const Case& one : kCases) {
-    const Verdict verdict = tried(one, root, system_clock());
+    const Verdict verdict = tried(one, root, layers, system_clock());
     failed += verdict.held ? 0 : 1;
     cases.push_back({{"name", one.name}, {"held", verdict.held}, {"why", verdict.why}, {"milliseconds", verdict.milliseconds}});
-    if (!as_json && !print(fmt::format("  {:<38} {}  {}\n", one.name, verdict.held ? "held  " : "FAILED", verdict.why))) return kFault;
+    if (!as_json) printed = print(fmt::format("  {:<38} {}  {}\n", one.name, verdict.held ? "held  " : "FAILED", verdict.why)) && printed;
   }
   std::error_code ignored;
   fs::remove_all(root, ignored);
-  if (as_json && !print(json{{"cases", std::move(cases)}, {"failed", failed}}.dump() + "\n")) return kFault;
-  if (!as_json) print(failed == 0 ? fmt::format("all {} held\n", std::size(kCases)) : fmt::format("{} of {} failed\n", failed, std::size(kCases)));
-  return failed == 0 ? kDone : kFault;
+  printed = print(as_json       ? json{{"cases", std::move(cases)}, {"failed", failed}}.dump() + "\n"
+                  : failed == 0 ? fmt::format("all {} held\n", std::size(kCases))
+                                : fmt::format("{} of {} failed\n", failed, std::size(kCases))) &&
+            printed;
+  return failed == 0 && printed ? kDone : kFault;
 }
 
 }  // namespace drover::cli

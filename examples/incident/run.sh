@@ -7,7 +7,7 @@
 set -eu
 build=$(cd "${1:-build/release}" && pwd)
 drover=$build/cli/drover trainer=$build/examples/incident_trainer
-place=$(mktemp -d "${TMPDIR:-/tmp}/drover-incident-XXXXXX")
+place=$(cd "$(mktemp -d "${TMPDIR:-/tmp}/drover-incident-XXXXXX")" && pwd -P)
 cleanup() {
   pids "$place" | xargs -r kill -9 2>/dev/null || true
   rm -rf "$place"
@@ -15,9 +15,10 @@ cleanup() {
 trap cleanup EXIT INT TERM
 cd "$place"
 
-# Processes whose command line names a path.
+# Processes of this demo, which all work in its directory, whose command line names a path.
 pids() {
   for process in /proc/[0-9]*; do
+    [ "$(readlink "$process/cwd" 2> /dev/null)" = "$place" ] || continue
     { tr '\0' ' ' < "$process/cmdline"; } 2>/dev/null | grep -q -- "$1" && basename "$process" || true
   done | grep -vx "$$" || true
 }

@@ -1,6 +1,5 @@
 #include "os/foreign_files.hpp"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <sys/fanotify.h>
 #include <sys/stat.h>
@@ -12,9 +11,8 @@
 #include <charconv>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
-#include <set>
 #include <sstream>
+#include <tuple>
 
 #include "os/proc_file.hpp"
 
