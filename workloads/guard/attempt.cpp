@@ -61,6 +61,7 @@ class Attempt {
       report_.end = AttemptEnd::unkillable;
       put_text(report_.text, gone.error().what());
     }
+    if (killed_at_ != kNever) report_.release = now() - killed_at_;
     if (checkpoints_.on()) stored(checkpoints_.settle(report_.step));
     if (reason_ && report_.end != AttemptEnd::unkillable) report_.end = *reason_;  // of what was left to be saved
     report_.checkpoints = checkpoints_.committed();
@@ -106,7 +107,6 @@ class Attempt {
     report_.cpu = std::max(report_.cpu, ended.user_time + ended.system_time);
     report_.rss_peak_bytes = std::max(report_.rss_peak_bytes, ended.rss_max_bytes);
     ended_ = true;
-    if (killed_at_ != kNever) report_.release = now() - killed_at_;
     if (reason_) {
       report_.end = *reason_;
       return;
