@@ -19,6 +19,9 @@ int exit_status_of(const Error& error) {
     case not_found:
     case exists:
     case busy:
+    case fenced:
+    case limit_steps:
+    case limit_checkpoints:
     case mismatch: return kRefused;
     case corrupt:
     case no_space:

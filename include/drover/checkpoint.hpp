@@ -146,7 +146,7 @@ class CheckpointStore {
   /// Takes the lineage over: the next epoch. `steps_max` is its budget, over all its runs (0 = none); a later lease may lower it
   /// or raise it by saying so, never by restarting.
   Result<WriterLease> acquire(const std::string& lineage, std::optional<std::uint64_t> steps_max = {});
-  /// Errors: refused `fenced ...` (a newer lease), refused `limit(steps) ...`, not_found (the parent), no_space, corrupt (what was
+  /// Errors: fenced (a newer lease), limit_steps, not_found (the parent), no_space, corrupt (what was
   /// read back differs), system. After any error the head is what it was.
   Result<CheckpointEntry> commit(const WriterLease& lease, const NewCheckpoint& checkpoint);
 

@@ -13,6 +13,9 @@ std::string_view name_of(ErrorCode code) {
     case not_found: return "not_found";
     case exists: return "exists";
     case busy: return "busy";
+    case fenced: return "fenced";
+    case limit_steps: return "limit_steps";
+    case limit_checkpoints: return "limit_checkpoints";
     case mismatch: return "mismatch";
     case corrupt: return "corrupt";
     case no_space: return "no_space";

@@ -270,8 +270,8 @@ Result<CheckpointEntry> CheckpointStore::commit(const WriterLease& lease, const 
     if (!known) return fail(ErrorCode::not_found, fmt::format("lineage '{}' is not known", lease.lineage), "acquire it first");
     const std::uint64_t epoch = lineage.unsigned_integer(0), steps_max = lineage.unsigned_integer(1);
     lineage.reset();
-    if (epoch != lease.epoch) return fail(ErrorCode::refused, fmt::format("fenced: the lease of epoch {} is over, epoch {} holds '{}'", lease.epoch, epoch, lease.lineage), "this writer must end; what it wrote is not referenced");
-    if (steps_max != 0 && manifest.step > steps_max) return fail(ErrorCode::refused, fmt::format("limit(steps): step {} is beyond the {} of '{}'", manifest.step, steps_max, lease.lineage), "the budget belongs to the lineage, not to a run");
+    if (epoch != lease.epoch) return fail(ErrorCode::fenced, fmt::format("fenced: the lease of epoch {} is over, epoch {} holds '{}'", lease.epoch, epoch, lease.lineage), "this writer must end; what it wrote is not referenced");
+    if (steps_max != 0 && manifest.step > steps_max) return fail(ErrorCode::limit_steps, fmt::format("limit(steps): step {} is beyond the {} of '{}'", manifest.step, steps_max, lease.lineage), "the budget belongs to the lineage, not to a run");
     if (!manifest.parent.empty()) {
       DROVER_TRY(Statement parent, i.database.prepare("SELECT 1 FROM checkpoint WHERE id = ?1"));
       parent.bind(1, manifest.parent);
@@ -430,7 +430,7 @@ Result<std::vector<std::string>> CheckpointStore::retain(const std::string& line
 
     const std::size_t remaining = static_cast<std::size_t>(std::ranges::count_if(all, [&](const CheckpointEntry& one) { return kept.contains(one.id); }));
     if (retention.count_max != 0 && remaining > retention.count_max)
-      return fail(ErrorCode::refused, fmt::format("limit(checkpoints): {} checkpoints of '{}' are protected, {} are allowed", remaining, lineage, retention.count_max), "unpin some, or allow more; nothing was deleted");
+      return fail(ErrorCode::limit_checkpoints, fmt::format("limit(checkpoints): {} checkpoints of '{}' are protected, {} are allowed", remaining, lineage, retention.count_max), "unpin some, or allow more; nothing was deleted");
     std::uint32_t evidence = 0;
     for (auto one = all.rbegin(); one != all.rend() && evidence < retention.quarantined; ++one)
       if (one->status == CheckpointStatus::quarantined) {

@@ -11,9 +11,24 @@
 
 namespace drover {
 
+namespace {
+
+/// Where two long texts differ, with a little around it: `...seed: 7`.
+std::string around(const std::string& text, const std::string& other) {
+  constexpr std::size_t kAround = 16, kWhole = 100;
+  if (text.size() <= kWhole && other.size() <= kWhole) return text;
+  const auto begin = static_cast<std::size_t>(std::ranges::mismatch(text, other).in1 - text.begin());
+  std::size_t same_end = 0;
+  while (same_end < std::min(text.size(), other.size()) - begin && text[text.size() - 1 - same_end] == other[other.size() - 1 - same_end]) ++same_end;
+  const std::size_t from = begin < kAround ? 0 : begin - kAround, to = std::min({text.size(), text.size() - same_end + kAround, from + kWhole});
+  return fmt::format("{}{}{}", from == 0 ? "" : "...", text.substr(from, to - from), to == text.size() ? "" : "...");
+}
+
+}  // namespace
+
 std::vector<std::string> differences(const Fingerprint& here, const Fingerprint& there) {
   std::vector<std::string> lines;
-  if (!here.config.empty() && !there.config.empty() && here.config != there.config) lines.push_back(fmt::format("configuration: '{}' here, '{}' in the checkpoint", here.config, there.config));
+  if (!here.config.empty() && !there.config.empty() && here.config != there.config) lines.push_back(fmt::format("configuration: '{}' here, '{}' in the checkpoint", around(here.config, there.config), around(there.config, here.config)));
   if (here.features.empty() || there.features.empty()) return lines;
   if (here.features.size() != there.features.size()) lines.push_back(fmt::format("features: {} here, {} in the checkpoint", here.features.size(), there.features.size()));
   for (std::size_t i = 0; i < std::min(here.features.size(), there.features.size()); ++i) {

@@ -41,6 +41,16 @@ namespace {
 constexpr Nanos kLedgerAnswer = Seconds(40);  ///< the scheduler gives the ledger 30 s before it calls it a host fault
 constexpr Nanos kProgressPeriod = Millis(250);
 
+/// How a job ends whose workload could not go on.
+Ending ending_of(const Error& error) {
+  switch (error.code()) {
+    case ErrorCode::fenced: return ending::Fenced{};
+    case ErrorCode::limit_steps: return ending::Limit{JobLimit::steps, error.what()};
+    case ErrorCode::limit_checkpoints: return ending::Limit{JobLimit::checkpoints, error.what()};
+    default: return ending::HostFault{error.what()};
+  }
+}
+
 std::string now_rfc3339() {
   const std::time_t t = std::time(nullptr);
   std::tm parts{};
@@ -403,6 +413,7 @@ Result<JobReport> run_job(JobPlan& plan, const JobRunOptions& options) {
   report.resumed = options.resume;
   report.workers = impl->options().workers;
   report.seed = options.seed;
+  report.exact = traits.exact;
   report.durability = durability;
   report.grain = grain;
   Result<void> ran;
@@ -448,7 +459,7 @@ Result<JobReport> run_job(JobPlan& plan, const JobRunOptions& options) {
     report.ending = ending::Limit{left == options.until && left != budget_left ? JobLimit::until : JobLimit::wall};
     report.advice = "resumable with a larger --time: drover resume " + path;
   } else if (!ran) {
-    report.ending = ending::HostFault{ran.error().what()};
+    report.ending = ending_of(ran.error());
     report.advice = ran.error().advice();
   } else if (conclusion) {
     report.ending = *conclusion;
@@ -505,7 +516,7 @@ Result<JobReport> run_job(JobPlan& plan, const JobRunOptions& options) {
 
 int exit_status_of(const JobReport& report) {
   const int status = exit_status_of(report.ending);
-  return status == 0 && !report.digest && !report.digest_note.empty() && report.digest_note != "the workload gave none" ? 1 : status;
+  return status == 0 && report.exact && !report.digest && !report.digest_note.empty() && report.digest_note != "the workload gave none" ? 1 : status;
 }
 
 }  // namespace drover

@@ -64,6 +64,7 @@ struct JobReport {
   std::string advice;                      ///< what to do about it; empty when completed
   std::optional<std::string> digest;
   std::string digest_covers, digest_note;
+  bool exact = false;  ///< the workload claims a digest: a job without one did not do all it promised
   std::uint32_t run = 1;
   bool resumed = false;
   std::uint32_t workers = 0;

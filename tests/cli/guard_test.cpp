@@ -72,11 +72,21 @@ TEST(Guard, ARestartedCommandGoesOnUntilItSucceedsAndItsAttemptsAreCounted) {
 
 TEST(Guard, TheMemoryIsFreedByTheDeadlineWhereThatIsAskedFor) {
   const Scratch scratch;
-  const Guarded guarded = guard(scratch, {"--wall", "2s", "--grace", "50ms", "--memory", "10G", "--hard-release"}, {"sh", "-c", "trap '' TERM; while :; do :; done"});
+  const Guarded guarded = guard(scratch, {"--wall", "2s", "--grace", "50ms", "--memory", "4G", "--hard-release"}, {"sh", "-c", "trap '' TERM; while :; do :; done"});
   EXPECT_EQ(guarded.ended.status, 3) << guarded.ended.all();
   EXPECT_LE(guarded.result["timings"]["consumed_seconds"], 1.75) << "a second of its two was for its memory: " << guarded.ended.all();
   EXPECT_TRUE(guarded.result["figures"]["release_seconds"].is_number());
   EXPECT_EQ(guard(scratch, {"--hard-release"}, {"true"}).ended.status, 2);
+}
+
+TEST(Guard, ALargeMemoryDoesNotKeepTheReportFromComingInTime) {
+  if (::access("/usr/bin/python3", X_OK) != 0) GTEST_SKIP() << "needs python3";
+  const Scratch scratch;  // 3 GiB take far longer to be freed than is left at the end of --wall
+  const Guarded guarded = guard(scratch, {"--wall", "6s", "--grace", "50ms"}, {"/usr/bin/python3", "-c", "import signal, time; signal.signal(15, signal.SIG_IGN); b = bytearray(b'x') * (3 << 30); time.sleep(100)"});
+  EXPECT_EQ(guarded.ended.status, 3) << guarded.ended.all();
+  EXPECT_EQ(guarded.result["outcome"], "limit");
+  EXPECT_GT(guarded.result["figures"]["rss_peak_bytes"], std::uint64_t{1} << 30) << guarded.ended.all();
+  EXPECT_GT(guarded.result["figures"]["cpu_seconds"], 0.0);
 }
 
 TEST(Guard, WhatCannotBeStartedIsSaid) {

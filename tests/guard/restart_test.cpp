@@ -90,7 +90,7 @@ TEST(Restart, TheDelayDoublesWhileNoStepIsMade) {
 }
 
 TEST(Orders, ComeBackAsTheyWere) {
-  const Orders orders{.command = {"sh", "-c", "", "a b"}, .directory = "/x", .log = "l", .evidence = "e", .progress_regex = "step (\\d+)", .log_bytes_max = 7, .memory_bytes_max = UINT64_MAX, .stall = Millis(5), .stop_grace = Seconds(1)};
+  const Orders orders{.command = {"sh", "-c", "", "a b"}, .directory = "/x", .log = "l", .evidence = "e", .progress_regex = "step (\\d+)", .log_bytes_max = 7, .memory_bytes_max = UINT64_MAX, .stall = Millis(5), .stop_grace = Seconds(1), .release = Millis(3)};
   Orders all = orders;
   all.store = "s", all.lineage = "l", all.staging = "t", all.run = "r", all.fingerprint = "{\n}", all.probe_rules = "finite", all.ingest = "d/*.pt", all.phase_times = "load=1s";
   all.probe_command = {"sh", "a 'b"}, all.probe_time = kUnlimited, all.probe_failures = 9, all.disk_bytes_max = 8, all.fresh = true, all.spare = true;

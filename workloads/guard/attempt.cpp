@@ -15,6 +15,7 @@
 #include "guard/checkpoints.hpp"
 #include "guard/clock.hpp"
 #include "guard/launcher.hpp"
+#include "guard/live.hpp"
 #include "guard/progress.hpp"
 
 namespace drover::guard {
@@ -50,18 +51,21 @@ class Attempt {
 
   AttemptReport run() {
     stall_ = StallClock(orders_.stall, *parse_phase_times(orders_.phase_times), now());
-    while (!ended_) {
+    while (!ended_ && now() < leave_at_) {
       if (auto event = command_.next(std::min(now() + kTick, kill_at_))) std::visit([this](const auto& what) { on(what); }, *event);
       else launcher_.prepare(shared_);
       if (!ended_) look();
     }
     // Its init alone is left, and starts nobody by itself: the successor need not wait until that is gone too.
     const bool alone = command_.is_empty();
-    if (auto gone = alone ? Result<void>() : command_.end(now() + Seconds(5)); !gone) {
+    const auto gone = alone ? Result<void>() : command_.end(std::min(leave_at_, now() + Seconds(5)));
+    if (!gone && leave_at_ != kNever) {
+      // The job is over: the keeper's namespace takes them with it, and proves it. What is known so far is reported in time.
+    } else if (!gone) {
       report_.end = AttemptEnd::unkillable;
       put_text(report_.text, gone.error().what());
     }
-    if (killed_at_ != kNever) report_.release = now() - killed_at_;
+    if (killed_at_ != kNever && gone) report_.release = now() - killed_at_;
     if (checkpoints_.on()) stored(checkpoints_.settle(report_.step));
     if (reason_ && report_.end != AttemptEnd::unkillable) report_.end = *reason_;  // of what was left to be saved
     report_.checkpoints = checkpoints_.committed();
@@ -133,9 +137,9 @@ class Attempt {
     ++report_.checkpoints_refused;
     const std::string& why = done.error().what();
     log_.write("drover: " + why + "\n");
-    if (why.find("fenced:") != std::string::npos) kill(AttemptEnd::fenced, why);
-    else if (why.find("limit(steps)") != std::string::npos) ask(AttemptEnd::steps, why);
-    else if (why.find("limit(checkpoints)") != std::string::npos) ask(AttemptEnd::checkpoints, why);
+    if (done.error().code() == ErrorCode::fenced) kill(AttemptEnd::fenced, why);
+    else if (done.error().code() == ErrorCode::limit_steps) ask(AttemptEnd::steps, why);
+    else if (done.error().code() == ErrorCode::limit_checkpoints) ask(AttemptEnd::checkpoints, why);
   }
   void check_disk() {
     const std::uint64_t bytes = checkpoints_.bytes_on_disk();
@@ -176,10 +180,15 @@ class Attempt {
         disk_at_ = at + kDiskTick;
       }
     }
+    if (checkpoints_.committed() != shown_) {
+      live_.committed(report_.step, at);
+      shown_ = checkpoints_.committed();
+    }
     const TreeUsage usage = command_.usage();
     report_.rss_peak_bytes = std::max(report_.rss_peak_bytes, usage.rss_bytes);
     const bool worked = usage.cpu > report_.cpu;
     report_.cpu = std::max(report_.cpu, usage.cpu);
+    live_.write(report_.step, stall_.phase(), usage.processes, usage.rss_bytes);
     if (reason_) return;
     if (orders_.memory_bytes_max != 0 && usage.rss_bytes > orders_.memory_bytes_max)
       return kill(AttemptEnd::memory, fmt::format("{} processes held {} bytes, the limit is {}", usage.processes, usage.rss_bytes, orders_.memory_bytes_max));
@@ -227,6 +236,7 @@ class Attempt {
   void kill_now() {
     (void)command_.signal(kKill);
     killed_at_ = now();
+    if (reason_ == AttemptEnd::stopped) leave_at_ = killed_at_ + orders_.release;
   }
 
   std::shared_ptr<const Orders> shared_;
@@ -243,8 +253,9 @@ class Attempt {
   std::optional<AttemptEnd> reason_{};
   StallClock stall_{kUnlimited, {}, TimePoint{}};
   TrainerSaid page_{};
-  TimePoint begin_, disk_at_{}, kill_at_ = kNever, killed_at_ = kNever;
-  std::uint64_t beats_ = 0;
+  LiveAttempt live_ = LiveAttempt::in(context_.shared_segment());
+  TimePoint begin_, disk_at_{}, kill_at_ = kNever, killed_at_ = kNever, leave_at_ = kNever;  // leave_at_: reported then, gone or not
+  std::uint64_t beats_ = 0, shown_ = 0;
   bool steps_told_ = false, ended_ = false;
 };
 

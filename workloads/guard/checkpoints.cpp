@@ -103,7 +103,7 @@ std::vector<std::string> Checkpoints::environment() const {
   return env;
 }
 
-Result<void> Checkpoints::store_files(std::vector<NewCheckpoint::File> files, std::uint64_t step) {
+Result<std::string> Checkpoints::store_files(std::vector<NewCheckpoint::File> files, std::uint64_t step) {
   NewCheckpoint checkpoint{.files = std::move(files),
                            .step = step,
                            .root = root_,
@@ -119,7 +119,8 @@ Result<void> Checkpoints::store_files(std::vector<NewCheckpoint::File> files, st
   DROVER_TRY(const CheckpointEntry entry, store_->commit(lease_, checkpoint));
   ++committed_;
   root_ = false;
-  return judge(entry);
+  DROVER_CHECK(judge(entry));
+  return entry.id;
 }
 
 Result<void> Checkpoints::commit(const std::string& name, std::uint64_t step) {
@@ -128,7 +129,8 @@ Result<void> Checkpoints::commit(const std::string& name, std::uint64_t step) {
   const std::uint64_t before = committed_;
   const auto done = [&]() -> Result<void> {
     DROVER_TRY(std::vector<NewCheckpoint::File> files, staged_files(orders_.staging, name));
-    return store_files(std::move(files), step);
+    DROVER_CHECK(store_files(std::move(files), step));
+    return {};
   }();
   if (committed_ != before) fs::remove_all(path, ignored);  // the acknowledgement
   else if (name.find('/') == std::string::npos) {
@@ -148,12 +150,10 @@ Result<void> Checkpoints::ingest(const std::string& name, std::uint64_t step) {
   const fs::path path = fs::path(orders_.ingest).parent_path() / name;
   const std::uint64_t size = size_of(path);
   const std::int64_t time = modified(path);
-  const std::uint64_t before = committed_;
-  DROVER_CHECK(store_files({{.name = name, .source = path.string()}}, step));
-  if (committed_ == before || (size == size_of(path) && time == modified(path))) return {};
+  DROVER_TRY(const std::string id, store_files({{.name = name, .source = path.string()}}, step));
+  if (size == size_of(path) && time == modified(path)) return {};
   // Written again while it was read: what is in the store may be of both. It is told again when it is closed.
-  DROVER_TRY(const std::vector<CheckpointEntry> all, store_->list(orders_.lineage));
-  return store_->quarantine(all.back().id, fmt::format("'{}' was written while it was read", name));
+  return store_->quarantine(id, fmt::format("'{}' was written while it was read", name));
 }
 
 Result<void> Checkpoints::tick(TimePoint at, std::uint64_t step) {

@@ -63,7 +63,8 @@ class Checkpoints {
     TimePoint deadline;
     std::string directory, line;
   };
-  Result<void> store_files(std::vector<NewCheckpoint::File> files, std::uint64_t step);
+  /// Its id.
+  Result<std::string> store_files(std::vector<NewCheckpoint::File> files, std::uint64_t step);
   Result<void> ingest(const std::string& name, std::uint64_t step);
   Result<void> judge(const CheckpointEntry& entry);
   Result<void> passed(const CheckpointEntry& entry);

@@ -10,6 +10,7 @@
 #include "drover/probe.hpp"
 #include "guard/attempt.hpp"
 #include "guard/clock.hpp"
+#include "guard/live.hpp"
 #include "guard/orders.hpp"
 #include "guard/progress.hpp"
 #include "guard/restart.hpp"
@@ -18,6 +19,9 @@ namespace drover::guard {
 namespace {
 
 constexpr Nanos kLook = Millis(50);
+constexpr Nanos kRelease = Millis(100);  ///< of small memories
+constexpr Nanos kReleaseGiB = Millis(250);
+constexpr Nanos kReport = Millis(100);   ///< from the end of an attempt to its report
 constexpr std::uint64_t kOwnMemory = std::uint64_t{32} << 20;   ///< of the worker and the command's init, beside the command
 constexpr std::uint32_t kOwnProcesses = 5;                      ///< worker, anchor and init, and those of the next attempt
 
@@ -57,7 +61,7 @@ class GuardPlan final : public JobPlan {
     schema.integer("probe-failures", probe_failures_, {1, 1'000'000}, "so many failed probes in a row end the run");
     schema.text("phases", phases_, "times for the phases the command tells: load=60s,save=30s,eval=5m");
     schema.flag("spare", spare_, "keep the next attempt started, waiting where its trainer client is made (needs --notify)");
-    schema.flag("hard-release", hard_release_, "at --wall the memory is freed too, not only the last instruction run: ends it earlier by 100 ms a GiB of --memory");
+    schema.flag("hard-release", hard_release_, "at --wall the memory is freed too, not only the last instruction run: ends it earlier by 250 ms a GiB of --memory");
     schema.flag("advisory", advisory_, "run even where this host cannot contain it or enforce its limits, and say so");
     schema.bytes("log", log_bytes_, {}, "of its output kept in command.log; the rest is read, counted and dropped");
   }
@@ -91,8 +95,9 @@ class GuardPlan final : public JobPlan {
     if (!ingest_.empty() && !std::filesystem::is_directory(absolute(ingest_).parent_path()))
       return fail(ErrorCode::usage, fmt::format("--ingest '{}': '{}' is no directory", ingest_, absolute(ingest_).parent_path().string()), "DIRECTORY/PATTERN, as in: checkpoints/*.pt");
     policy_.restart = restart_ == "permanent" ? Restart::permanent : restart_ == "transient" ? Restart::transient : Restart::temporary;
-    JobTraits traits{.grain = Grain::rows, .identity = "guard 1 " + join_words(command_) + " in " + directory_, .wall = wall_, .stop_margin = grace_ + Millis(200) + (hard_release_ ? Nanos(static_cast<std::int64_t>(memory_ / (1u << 20)) * Nanos(Millis(100)).count() / 1024) : Nanos(0)), .workers_max = 1, .exact = false};
+    JobTraits traits{.grain = Grain::rows, .identity = "guard 1 " + join_words(command_) + " in " + directory_, .wall = wall_, .stop_margin = grace_ + kReport + release(), .workers_max = 1, .exact = false};
     traits.pool.window = 1;
+    traits.pool.shared_segment_bytes = LiveAttempt::kBytes;
     traits.pool.retry.blamed_max = 0;
     if (memory_ != 0) traits.pool.worker.memory_bytes = memory_ + kOwnMemory;
     if (pids_ != 0) traits.pool.worker.processes = pids_ + kOwnProcesses;
@@ -129,6 +134,7 @@ class GuardPlan final : public JobPlan {
                         .steps_max = steps_,
                         .stall = stall_,
                         .stop_grace = grace_,
+                        .release = release(),
                         .probe_time = probe_time_,
                         .probe_failures = probe_failures_,
                         .disk_bytes_max = disk_,
@@ -168,6 +174,8 @@ class GuardPlan final : public JobPlan {
   }
 
  private:
+  /// How long the memory may take to be freed before --wall is over.
+  Nanos release() const { return kRelease + (hard_release_ ? Nanos(static_cast<std::int64_t>(memory_ >> 20) * kReleaseGiB.count() / 1024) : Nanos(0)); }
   std::filesystem::path absolute(const std::string& path) const { return std::filesystem::absolute(std::filesystem::path(directory_) / path); }
   Result<std::string> fingerprint_text() const {
     std::ifstream in(absolute(fingerprint_));
@@ -181,7 +189,8 @@ class GuardPlan final : public JobPlan {
     for (;;) {
       if (auto result = future.get(now() + kLook)) return result;
       if (job.should_stop() && !std::exchange(asked, true)) job.pool().cancel(future.task());
-      job.progress({.done = static_cast<double>(number), .total = 0, .rate = 0, .unit = "attempts", .note = fmt::format("attempt {}", number)});
+      const auto live = LiveAttempt::in(job.pool().shared_segment()).read(now());
+      job.progress({.done = static_cast<double>(live.step), .total = static_cast<double>(steps_), .rate = 0, .unit = "steps", .note = fmt::format("attempt {}{}", number, live.text)});
     }
   }
 

@@ -16,7 +16,7 @@ template <class AnyOrders, class Visit>
 void each_field(AnyOrders& o, const Visit& visit) {
   visit(o.command), visit(o.directory), visit(o.log), visit(o.evidence), visit(o.notify_directory), visit(o.progress_regex), visit(o.progress_file);
   visit(o.store), visit(o.lineage), visit(o.staging), visit(o.run), visit(o.fingerprint), visit(o.probe_rules), visit(o.ingest), visit(o.phase_times);
-  visit(o.probe_command), visit(o.log_bytes_max), visit(o.memory_bytes_max), visit(o.steps_max), visit(o.stall), visit(o.stop_grace), visit(o.probe_time);
+  visit(o.probe_command), visit(o.log_bytes_max), visit(o.memory_bytes_max), visit(o.steps_max), visit(o.stall), visit(o.stop_grace), visit(o.release), visit(o.probe_time);
   visit(o.probe_failures), visit(o.disk_bytes_max), visit(o.fresh), visit(o.spare), visit(o.keep_last), visit(o.keep_best), visit(o.keep_every), visit(o.checkpoints_max);
   visit(o.policy.restart), visit(o.policy.intensity), visit(o.policy.period), visit(o.policy.no_progress_max), visit(o.policy.delay_first), visit(o.policy.delay_max);
 }

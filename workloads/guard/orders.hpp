@@ -35,6 +35,7 @@ struct Orders {
   std::uint64_t steps_max = 0;         ///< 0 = none; of the lineage
   Nanos stall = kUnlimited;
   Nanos stop_grace{};              ///< between TERM and KILL
+  Nanos release{};                     ///< at the job's end: its memory may take so long to be freed before the attempt is reported
   Nanos probe_time{};              ///< of the probe command
   std::uint64_t probe_failures = 3;  ///< so many in a row end the run
   std::uint64_t disk_bytes_max = 0;  ///< of staging and store; 0 = none

@@ -17,16 +17,19 @@ using SteadyClock = std::chrono::steady_clock;
 /// Commits checkpoints when due; an error is returned, never swallowed: a job that cannot save is a host fault.
 class Checkpointer {
  public:
-  Checkpointer(Job& job, Nanos every, std::uint64_t iterations_max) : job_(job), every_(every), iterations_max_(iterations_max) {}
+  /// `first_batch`: what the job's first task played.
+  Checkpointer(Job& job, const DriveOptions& options, std::uint64_t first_batch)
+      : job_(job), every_(options.checkpoint_every), iterations_max_(options.iterations_max), lineage_(options.lineage), first_batch_(first_batch) {}
   bool due() const { return SteadyClock::now() - last_ >= every_; }
-  Result<void> commit(const Training& training, TaskId upto) {
+  Result<void> commit(const Training& training, const std::optional<Certificate>& certificate = {}) {
     const Position& at = training.position();
     if (saved_ && *saved_ == at) return {};
     const std::string meta =
         fmt::format(R"({{"iterations": {}, "generation": {}, "next_batch": {}, "digest": "{}", "iterations_max": {}}})", at.iterations,
                     at.generation, at.next_batch, hex(training.digest()), iterations_max_);
-    if (auto info = job_.commit_checkpoint(encode_checkpoint(training), meta, upto); !info)
+    if (auto info = job_.commit_checkpoint(encode_checkpoint(training), meta, TaskId(at.next_batch - first_batch_)); !info)
       return std::unexpected(std::move(info).error().with("saving a checkpoint"));
+    if (lineage_ != nullptr) DROVER_CHECK(lineage_->commit(training, certificate));
     last_ = SteadyClock::now();
     saved_ = at;
     return {};
@@ -36,6 +39,8 @@ class Checkpointer {
   Job& job_;
   Nanos every_;
   std::uint64_t iterations_max_;
+  Lineage* lineage_;
+  std::uint64_t first_batch_;
   SteadyClock::time_point last_ = SteadyClock::now();
   std::optional<Position> saved_{};
 };
@@ -99,11 +104,16 @@ Result<std::optional<std::uint64_t>> chosen_iterations_max(Job& job) {
   return bound;
 }
 
-Result<Training> resumed_training(Job& job, const Game& game, const TrainingSpec& spec) {
+Result<Training> resumed_training(Job& job, const Game& game, const DriveOptions& options) {
+  const TrainingSpec& spec = options.spec;
   DROVER_TRY(std::optional<Checkpoint> checkpoint, job.newest_checkpoint());
   if (!checkpoint) {
     if (job.confirmed() != TaskId(0))
       return fail(ErrorCode::corrupt, fmt::format("the job has confirmed {} tasks and no checkpoint holds them", job.confirmed().value));
+    if (options.lineage != nullptr) {
+      DROVER_TRY(std::optional<CheckpointState> state, options.lineage->newest());
+      if (state) return Training(game, spec, state->position, std::move(state->cells));
+    }
     return Training(game, spec);
   }
   const auto with_name = [&](Error error) { return std::unexpected(std::move(error).with("checkpoint '" + checkpoint->info.file + "'")); };
@@ -114,9 +124,9 @@ Result<Training> resumed_training(Job& job, const Game& game, const TrainingSpec
 }
 
 Result<void> drive_exact(Job& job, const Game& game, const DriveOptions& options) {
-  DROVER_TRY(Training training, resumed_training(job, game, options.spec));
+  DROVER_TRY(Training training, resumed_training(job, game, options));
   Announcer announcer(job, game, options.iterations_max, options.target_chips, training.position().iterations);
-  Checkpointer checkpoints(job, options.checkpoint_every, options.iterations_max);
+  Checkpointer checkpoints(job, options, training.position().next_batch - job.confirmed().value);
   const TargetRule rule(game);
   detail::OrderedStream stream(job.pool().stream(), static_cast<std::uint32_t>(options.spec.schedule.batches));
   std::string why_not;
@@ -140,11 +150,13 @@ Result<void> drive_exact(Job& job, const Game& game, const DriveOptions& options
       announcer.certified(now, cost);
       if (now.exploitability <= options.target_chips) break;
     }
-    if (checkpoints.due()) DROVER_CHECK(checkpoints.commit(training, TaskId(training.position().next_batch)));
+    // The last one waits for its certificate.
+    if (checkpoints.due() && training.next(options.iterations_max).batches != 0) DROVER_CHECK(checkpoints.commit(training));
   }
 
-  DROVER_CHECK(checkpoints.commit(training, TaskId(training.position().next_batch)));
-  announcer.finish(certify(game, training.average()), training.position().iterations);
+  const Certificate certificate = certify(game, training.average());
+  DROVER_CHECK(checkpoints.commit(training, certificate));
+  announcer.finish(certificate, training.position().iterations);
   job.figure({.key = "generations", .value = static_cast<std::int64_t>(training.position().generation), .shown = {}});
   if (!why_not.empty() && !job.should_stop()) {
     job.no_digest(why_not);

@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "drover/job.hpp"
+#include "solve/lineage.hpp"
 #include "solve/training.hpp"
 
 namespace drover::solve {
@@ -15,6 +16,7 @@ struct DriveOptions {
   double target_chips = 0;  ///< 0: none
   Nanos checkpoint_every = Seconds(10);
   std::uint64_t flush_iterations = 0;  ///< shared
+  Lineage* lineage = nullptr;          ///< taken over for this job, or none
 };
 
 /// exact: every generation starts from a broadcast table; the digest is that of the last commit. The target is looked at after
@@ -28,8 +30,8 @@ Result<void> drive_shared(Job& job, const Game& game, const DriveOptions& option
 /// choose again. Nothing if there is no checkpoint yet.
 Result<std::optional<std::uint64_t>> chosen_iterations_max(Job& job);
 
-/// The newest checkpoint of the job as a training, or a fresh one if the job has none. Errors: mismatch (another game, layout
-/// or job: both sides are in the message), corrupt.
-Result<Training> resumed_training(Job& job, const Game& game, const TrainingSpec& spec);
+/// The newest checkpoint of the job as a training; where the job has none, the newest of its lineage; else a fresh one. Errors:
+/// mismatch (another game, layout or job: both sides are in the message), corrupt.
+Result<Training> resumed_training(Job& job, const Game& game, const DriveOptions& options);
 
 }  // namespace drover::solve

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "drover/types/time.hpp"
+#include "solve/lineage.hpp"
 #include "solve/training.hpp"
 
 namespace drover {
@@ -25,6 +26,7 @@ struct SolveOptions {
   std::uint64_t flush = 512;
   std::uint64_t table_bytes_max = std::uint64_t{2} << 30;
   Nanos checkpoint_every = Seconds(10);
+  LineageOptions lineage{};         ///< name "" = GAME-ALGORITHM
   std::uint32_t ranks = 0, suits = 0, raises = 0, ante = 0, bet = 0, second_bet = 0, dice = 0, sides = 0;  ///< 0: the game's own
 
   void describe(Schema& schema);

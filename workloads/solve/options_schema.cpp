@@ -18,6 +18,12 @@ void SolveOptions::describe(Schema& schema) {
   schema.integer("discounted", discounted, {0, kMany}, "generations with linear weighting at the start");
   schema.integer("flush", flush, {0, 1'000'000}, "shared: iterations a worker learns privately on a small table; 0: none");
   schema.duration("checkpoint-every", checkpoint_every, {Millis(1), kUnlimited}, "time between checkpoints");
+  schema.text("store", lineage.store, "checkpoint store for it besides the job's own checkpoints: drover ckpt looks after it");
+  schema.text("lineage", lineage.name, "name of its line of checkpoints there, GAME-ALGORITHM if left out; a new job under the same name goes on from the newest good one");
+  schema.flag("fresh", lineage.fresh, "start anew beside what the lineage holds");
+  schema.integer("keep-last", lineage.keep_last, {1, 1'000'000}, "newest checkpoints of the lineage to keep");
+  schema.integer("keep-best", lineage.keep_best, {0, 1'000'000}, "those of least certified exploitability to keep");
+  schema.integer("keep-every", lineage.keep_every, {}, "keep those whose iterations are a multiple; 0: none");
   schema.bytes("table-max", table_bytes_max, {1, std::uint64_t{64} << 30}, "refuse a game whose table is larger");
   schema.integer("ranks", ranks, {0, 4000}, "poker: ranks of the deck");
   schema.integer("suits", suits, {0, 1000}, "poker: suits of the deck");

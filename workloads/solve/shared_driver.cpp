@@ -59,7 +59,7 @@ Result<void> check_range(std::span<const std::int64_t> cells) {
 }  // namespace
 
 Result<void> drive_shared(Job& job, const Game& game, const DriveOptions& options) {
-  DROVER_TRY(const Training before, resumed_training(job, game, options.spec));
+  DROVER_TRY(const Training before, resumed_training(job, game, options));
   DROVER_TRY(const TableView table, TableView::create(job.pool().shared_segment(), game, options.spec.algorithm));
   std::copy(before.cells().begin(), before.cells().end(), table.cells().begin());
 
@@ -80,12 +80,13 @@ Result<void> drive_shared(Job& job, const Game& game, const DriveOptions& option
     const Position at{.generation = sweep.start.generation, .iterations = start_iterations + played, .next_batch = handed_out.next_batch + index};
     return Training(game, options.spec, at, std::move(cells));
   };
-  const auto save = [&]() -> Result<void> {
+  const auto save = [&](bool last) -> Result<void> {
     DROVER_TRY(const Training now, state_now());
     const std::string meta = fmt::format(R"({{"iterations": {}, "shared": true, "iterations_max": {}}})", now.position().iterations,
                                          options.iterations_max);
     auto info = job.commit_checkpoint(encode_checkpoint(now), meta, TaskId(first_task.value + answered));
     if (!info) return std::unexpected(std::move(info).error().with("saving a checkpoint"));
+    if (options.lineage != nullptr) DROVER_CHECK(options.lineage->commit(now, last ? std::optional(certify(game, now.average())) : std::nullopt));
     last_checkpoint = SteadyClock::now();
     return {};
   };
@@ -127,10 +128,10 @@ Result<void> drive_shared(Job& job, const Game& game, const DriveOptions& option
       announcer.certified(now, cost);
       reached = reached || (options.target_chips > 0 && now.exploitability <= options.target_chips);
     }
-    if (SteadyClock::now() - last_checkpoint >= options.checkpoint_every) DROVER_CHECK(save());
+    if (SteadyClock::now() - last_checkpoint >= options.checkpoint_every) DROVER_CHECK(save(false));
   }
 
-  DROVER_CHECK(save());
+  DROVER_CHECK(save(true));
   DROVER_TRY(const Training end, state_now());
   announcer.finish(certify(game, end.average()), start_iterations + played);
   const Totals totals = totals_of(table);

@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include <cstring>
+#include <filesystem>
 
 #include "solve/driver.hpp"
 #include "solve/options.hpp"
@@ -20,6 +21,12 @@ class SolvePlan final : public JobPlan {
     DROVER_TRY(const GameSpec rules, game_of(options_));
     DROVER_TRY(const Game game, Game::build(rules));
     DROVER_TRY(const TrainingSpec spec, training_of(options_, game, 0));
+    LineageOptions& line = options_.lineage;
+    if (line.store.empty() && (!line.name.empty() || line.fresh)) return fail(ErrorCode::usage, fmt::format("--{} needs --store", line.fresh ? "fresh" : "lineage"), "name the checkpoint store: --store DIR");
+    if (!line.store.empty()) {
+      if (line.name.empty()) line.name = options_.game + "-" + options_.algorithm;
+      line.store = std::filesystem::absolute(line.store).lexically_normal().string();
+    }
     JobTraits traits;
     traits.grain = Grain::ranges;
     traits.exact = spec.mode == Mode::exact;
@@ -52,6 +59,11 @@ class SolvePlan final : public JobPlan {
     if (drive.iterations_max == 0) {
       const bool bounded_otherwise = drive.target_chips > 0 || job.time_left() != kUnlimited;
       drive.iterations_max = bounded_otherwise ? std::uint64_t{1} << 50 : default_iterations(game, spec.algorithm);
+    }
+    std::optional<Lineage> lineage;
+    if (!options_.lineage.store.empty()) {
+      DROVER_TRY(lineage, Lineage::open(options_.lineage, job.directory().filename().string(), spec, game, options_.iterations));
+      drive.lineage = &*lineage;
     }
     return spec.mode == Mode::exact ? drive_exact(job, game, drive) : drive_shared(job, game, drive);
   }

@@ -16,6 +16,9 @@ enum class ErrorCode {
   not_found,    ///< the named thing does not exist
   exists,       ///< the named thing exists and must not be replaced
   busy,         ///< somebody else holds it now: later may work
+  fenced,       ///< a newer writer has taken over: this one must end
+  limit_steps,  ///< beyond the lineage's budget of steps
+  limit_checkpoints,  ///< more checkpoints are protected than may be kept
   mismatch,     ///< two things that must agree do not; the message shows both
   corrupt,      ///< bytes that fail their check; never used, never repaired silently
   no_space,     ///< disk, memory or descriptors are used up
