@@ -1,5 +1,5 @@
 #pragma once
-/// System calls for the two static helpers (keeper, watchdog), which are linked without the C++ library: no allocation, no
+/// System calls for the static helpers (keeper, watchdog, warden), which are linked without the C++ library: no allocation, no
 /// Result, only what both need. Nobody else includes this.
 
 #include <errno.h>

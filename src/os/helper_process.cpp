@@ -174,8 +174,8 @@ DROVER_IN_LAUNCH int anchor_main(void* argument) {
   return 0;
 }
 
-void print_map(char (&text)[48], unsigned id) {
-  const std::string line = std::to_string(id) + " " + std::to_string(id) + " 1";
+void print_map(char (&text)[48], unsigned inside, unsigned outside) {
+  const std::string line = std::to_string(inside) + " " + std::to_string(outside) + " 1";
   DROVER_ASSERT(line.size() < sizeof text);
   line.copy(text, line.size());
 }
@@ -194,11 +194,12 @@ Result<Launch*> make_launch(HelperNamespaces namespaces) {
   launch->supervisor = ::getpid();
   launch->clone_flags = CLONE_VM | CLONE_VFORK | SIGCHLD;
   if (namespaces != HelperNamespaces::none) launch->clone_flags |= CLONE_NEWPID;
-  if (namespaces == HelperNamespaces::user_and_pid) {
+  if (namespaces == HelperNamespaces::user_and_pid || namespaces == HelperNamespaces::root_in_user_and_pid) {
+    const bool root = namespaces == HelperNamespaces::root_in_user_and_pid;
     launch->clone_flags |= CLONE_NEWUSER;
     launch->map_user = true;
-    print_map(launch->uid_map, ::geteuid());
-    print_map(launch->gid_map, ::getegid());
+    print_map(launch->uid_map, root ? 0 : ::geteuid(), ::geteuid());
+    print_map(launch->gid_map, root ? 0 : ::getegid(), ::getegid());
   }
   return launch;
 }

@@ -25,6 +25,7 @@ enum class HelperNamespaces : std::uint8_t {
   none,
   pid,           ///< PID 1 of a new PID namespace; needs CAP_SYS_ADMIN
   user_and_pid,  ///< the same for an ordinary user, who stays himself inside (uid and gid mapped to themselves)
+  root_in_user_and_pid,  ///< the same, and he is root inside: keeps the namespace's capabilities over the exec
 };
 
 struct HelperStart {

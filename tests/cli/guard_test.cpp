@@ -82,7 +82,7 @@ TEST(Guard, TheMemoryIsFreedByTheDeadlineWhereThatIsAskedFor) {
 TEST(Guard, ALargeMemoryDoesNotKeepTheReportFromComingInTime) {
   if (::access("/usr/bin/python3", X_OK) != 0) GTEST_SKIP() << "needs python3";
   const Scratch scratch;  // 3 GiB take far longer to be freed than is left at the end of --wall
-  const Guarded guarded = guard(scratch, {"--wall", "6s", "--grace", "50ms"}, {"/usr/bin/python3", "-c", "import signal, time; signal.signal(15, signal.SIG_IGN); b = bytearray(b'x') * (3 << 30); time.sleep(100)"});
+  const Guarded guarded = guard(scratch, {"--wall", "6s", "--grace", "50ms"}, {"/usr/bin/python3", "-c", "import signal; signal.signal(15, signal.SIG_IGN); b = bytearray(b'x') * (3 << 30); signal.pause()"});
   EXPECT_EQ(guarded.ended.status, 3) << guarded.ended.all();
   EXPECT_EQ(guarded.result["outcome"], "limit");
   EXPECT_GT(guarded.result["figures"]["rss_peak_bytes"], std::uint64_t{1} << 30) << guarded.ended.all();

@@ -38,6 +38,7 @@ const std::map<std::string, std::vector<std::string>>& arrows() {
       {"src/store", {"drover/types", "drover/job.hpp", "drover/checkpoint.hpp", "drover/probe.hpp", "drover/snapshot.hpp", "base", "os", "wire"}},
       {"src/keeper", {"drover/types", "base", "os", "wire"}},
       {"src/watchdog", {"drover/types", "base", "os", "wire"}},
+      {"src/warden", {"drover/types", "base", "os", "wire"}},
       {"src/worker", {"drover", "base", "os", "wire"}},
       {"src/containment", {"drover", "base", "os", "wire", "keeper/helper_images.hpp"}},
       {"src/supervisor", {"drover", "base", "os", "wire", "engine", "store", "worker", "containment", "keeper/helper_images.hpp"}},

@@ -110,6 +110,7 @@ class Attempt {
   void on(const command::Ended& ended) {
     report_.cpu = std::max(report_.cpu, ended.user_time + ended.system_time);
     report_.rss_peak_bytes = std::max(report_.rss_peak_bytes, ended.rss_max_bytes);
+    report_.step = std::max(report_.step, command_.trainer().step);  // what it reached since the last look
     ended_ = true;
     if (reason_) {
       report_.end = *reason_;

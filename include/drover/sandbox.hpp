@@ -1,0 +1,127 @@
+#pragma once
+/// Runs hostile programs, one at a time, each in a world of its own: no network, a read-only root of what was bound, a fresh tmpfs of
+/// bounded size and inodes as its working directory /w (also /tmp and /dev/shm), a uid nobody had before, no capabilities, landlock and
+/// a default-deny seccomp filter. A sandbox is made once (some milliseconds) and reused: between two runs nothing is left, which is
+/// proved, not assumed: PID 1 of its namespace kills every other process and reaps until there is none.
+///
+///   auto sandbox = drover::Sandbox::start({}, in(5s));
+///   auto end = sandbox->run({.argv = {"/usr/bin/python3", "main.py"}, .files = {{"main.py", source}}, .input = "3 4\n"});
+///   if (end && end->kind == drover::SandboxEndKind::exited && end->code == 0) ...                     // end->output is what it printed
+///
+/// Whatever the program does is a value (SandboxEnd) with its evidence. An Error is the host's or ours, never the program's: the
+/// sandbox is then of no more use, make another.
+///
+/// Made and used by one thread of a worker; the worker's end, by any signal, ends everything in it.
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "drover/types/bytes.hpp"
+#include "drover/types/error.hpp"
+#include "drover/types/time.hpp"
+
+namespace drover {
+
+/// How much of a wall this host allows. Each has a containment table in docs/judge_threat_model.md.
+enum class SandboxProfile : std::uint8_t {
+  root,    ///< all namespaces and a uid of its own for each run; needs CAP_SYS_ADMIN
+  userns,  ///< the same in a user namespace, for an ordinary user: every run is that user, without a capability
+};
+std::string_view name_of(SandboxProfile profile);
+
+struct SandboxBind {
+  std::string source{};  ///< on the host; "@TARGET" makes a symbolic link instead
+  std::string path{};    ///< inside, absolute
+};
+
+struct SandboxOptions {
+  std::optional<SandboxProfile> profile{};  ///< nothing: the strongest this host allows
+  std::vector<SandboxBind> binds{};         ///< empty: system_binds()
+  std::string require{};                    ///< layers without which start() is refused: "seccomp,landlock,net_namespace"
+  std::string leave_out{};                  ///< layers not to use: for tests that show what each is good for
+};
+
+/// /usr and what belongs to it, the loader's cache, users' and groups' names, time zone, null, zero, full, random, urandom.
+std::vector<SandboxBind> system_binds();
+
+struct SandboxLimits {
+  Nanos cpu = Seconds(10);                        ///< of all its processes together
+  Nanos wall = Seconds(30);                       ///< a guard against sleepers, no measure
+  std::uint64_t memory_bytes = std::uint64_t{512} << 20;   ///< resident, of all together; looked at every 10 ms
+  std::uint64_t address_bytes = std::uint64_t{4} << 30;    ///< address space of each process; 0 = none (node, JVM)
+  std::uint64_t output_bytes = std::uint64_t{16} << 20;    ///< of stdout; stderr is cut silently at `error_bytes`
+  std::uint64_t error_bytes = std::uint64_t{64} << 10;
+  std::uint64_t disk_bytes = std::uint64_t{64} << 20;      ///< of /w
+  std::uint64_t inodes = 4096;
+  std::uint64_t stack_bytes = std::uint64_t{64} << 20;
+  std::uint32_t processes = 64;                   ///< and threads
+  std::uint32_t open_files = 256;
+};
+
+struct SandboxFile {
+  std::string name{};      ///< in /w, no slash
+  std::string_view bytes{};///< borrowed until run() returns
+};
+
+struct SandboxRun {
+  std::vector<std::string> argv{};  ///< argv[0]: a path inside, or relative to /w
+  std::vector<std::string> env{};   ///< complete; empty = PATH, HOME=/w, LANG=C.UTF-8, TZ=UTC, PYTHONHASHSEED=0
+  std::vector<SandboxFile> files{}; ///< at most 16; readable, writable and executable by the run
+  std::string_view input{};         ///< its stdin, read-only
+  SandboxLimits limits{};
+  std::string take{};               ///< file of /w to be handed out in SandboxEnd::taken if it is a regular one of at most take_max bytes
+  std::uint64_t take_max = std::uint64_t{64} << 20;
+};
+
+enum class SandboxEndKind : std::uint8_t {
+  exited,          ///< code
+  signalled,       ///< code = signal
+  denied_syscall,  ///< killed by the seccomp filter (SIGSYS)
+  cpu_limit,
+  wall_limit,
+  memory_limit,
+  output_limit,
+  cancelled,       ///< by `stop`
+  not_started,     ///< its exec failed: code = errno
+};
+std::string_view name_of(SandboxEndKind kind);
+
+struct SandboxEnd {
+  SandboxEndKind kind{};
+  int code = 0;
+  std::string output, errors;       ///< stdout and stderr, each up to its limit
+  bool errors_cut = false;
+  Nanos cpu{}, wall{};              ///< cpu: of all processes, by the kernel's count at their end
+  std::uint64_t rss_peak_bytes = 0;
+  std::uint32_t processes_peak = 0, left_behind = 0;  ///< left_behind: lived when the first ended, and were killed
+  std::optional<std::string> taken{};
+};
+
+class Sandbox {
+ public:
+  /// Errors: unavailable (this host allows no profile, or not the one asked for; the message has each step), refused (a required
+  /// layer is missing: fails closed), timed_out, system.
+  static Result<Sandbox> start(const SandboxOptions& options, TimePoint deadline);
+  Sandbox(Sandbox&&) noexcept;
+  Sandbox& operator=(Sandbox&&) noexcept;
+  ~Sandbox();
+
+  /// Returns within limits.wall and some 5 s. `stop` is asked every 50 ms; true ends the run as cancelled. Errors: usage (argv, names
+  /// or sizes out of bounds; the sandbox stays usable), timed_out (a process cannot be killed), closed (the warden died), system.
+  Result<SandboxEnd> run(const SandboxRun& run, const std::function<bool()>& stop = {});
+
+  SandboxProfile profile() const;
+  /// What is in force, sorted: "ipc_namespace", "landlock", "net_namespace", "own_uid", "seccomp", ...
+  const std::vector<std::string>& layers() const;
+
+ private:
+  struct Impl;
+  explicit Sandbox(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace drover

@@ -1,0 +1,566 @@
+/// The warden: PID 1 of a sandbox. It builds a root of read-only binds once, then runs one hostile program at a time in it, each on a
+/// fresh tmpfs and under a uid of its own, watches what all its processes use together, and answers when the last of them is dead and
+/// reaped. Nothing a candidate does reaches it but by the kernel: they share no descriptor, no memory and no writable file.
+///
+/// It ends when its owner is dead or hung up; then the kernel kills its namespace. One thread, poll(), no allocation, no C++ library.
+///
+/// Knowledge: man 7 pid_namespaces, mount_namespaces, landlock, capabilities; man 2 seccomp, mount_setattr, pivot_root.
+
+#include <linux/capability.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sched.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+#include <sys/sendfile.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include "os/bare.hpp"
+#include "wire/keeper_message.hpp"
+#include "wire/warden_message.hpp"
+
+namespace {
+
+using namespace drover;
+using namespace drover::wire;
+namespace layer = warden_layer;
+
+constexpr std::int64_t kLookNs = 10'000'000, kKillPatienceNs = 5'000'000'000;
+constexpr int kHandleTree = 1 | 0x80000;  // OPEN_TREE_CLONE | O_CLOEXEC
+constexpr std::uint64_t kAttrReadOnly = 1, kAttrNoSuid = 2, kAttrNoDev = 4;
+constexpr std::size_t kFilterMax = 4096;
+constexpr int kLastCapability = 63;
+
+// Of the kernel's headers, which are older here than the kernel may be.
+enum SystemCall : long { kOpenTree = 428, kMoveMount = 429, kMountSetattr = 442, kLandlockCreate = 444, kLandlockAdd = 445, kLandlockRestrict = 446 };
+struct MountAttributes {
+  std::uint64_t set = 0, clear = 0, propagation = 0, userns_fd = 0;
+};
+struct LandlockRuleset {
+  std::uint64_t fs = 0, net = 0, scoped = 0;
+};
+struct __attribute__((packed)) LandlockBeneath {
+  std::uint64_t allowed;
+  std::int32_t parent;
+};
+constexpr std::uint64_t kFsExecute = 1, kFsWriteFile = 2, kFsReadFile = 4, kFsReadDir = 8;
+
+struct Warden {
+  WardenSetup setup;
+  std::uint32_t layers = 0;
+  int deaths = -1;
+  int ruleset = -1;
+  sock_filter filter[kFilterMax] = {};
+  std::size_t filter_count = 0;
+  std::uint32_t runs = 0;
+  bool tmpfs = false;  // one is mounted on /w
+};
+constinit Warden warden;
+
+bool uses(std::uint32_t one) { return (warden.setup.leave_out & one) == 0; }
+bool has(std::uint32_t one) { return (warden.layers & one) != 0; }
+
+void send_reply(const WardenReply& reply, int fd = -1) {
+  while (bare::send_message(kWardenSocketFd, &reply, sizeof reply, fd) != 0) {
+    if (errno != EAGAIN && errno != ENOBUFS && errno != ENOMEM) _exit(0);
+    pollfd room{kWardenSocketFd, POLLOUT, 0};
+    poll(&room, 1, 100);
+  }
+}
+
+void fail_run(std::uint32_t number, WardenStep step, int error) {
+  WardenReply reply;
+  reply.kind = WardenKind::failed;
+  reply.number = number;
+  reply.step = step;
+  reply.error = error;
+  send_reply(reply);
+}
+
+[[noreturn]] void give_up(WardenStep step) {
+  fail_run(0, step, errno);
+  _exit(1);
+}
+
+// ---------------------------------------------------------------------------------------------------- the root
+
+void make_parents(char* path) {
+  for (char* at = path + 1; *at != '\0'; ++at)
+    if (*at == '/') {
+      *at = '\0';
+      mkdir(path, 0755);
+      *at = '/';
+    }
+}
+
+/// Binds and links, on a tmpfs that becomes the root. Sources are opened first: the tmpfs hides what lies under it.
+void build_root(const char** strings) {
+  static int trees[kWardenStringsMax / 2];
+  if (mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) give_up(WardenStep::root);
+  for (std::uint32_t i = 0; i < warden.setup.binds; ++i) {
+    trees[i] = -1;
+    if (strings[2 * i][0] == '@') continue;
+    trees[i] = static_cast<int>(syscall(kOpenTree, AT_FDCWD, strings[2 * i], kHandleTree | AT_RECURSIVE));
+    if (trees[i] < 0) give_up(WardenStep::binds);
+    const bool device = strncmp(strings[2 * i + 1], "/dev/", 5) == 0;
+    const MountAttributes attributes{.set = kAttrNoSuid | (uses(layer::kReadOnlyRoot) ? kAttrReadOnly : 0) | (device ? 0 : kAttrNoDev)};
+    if (syscall(kMountSetattr, trees[i], "", AT_EMPTY_PATH | AT_RECURSIVE, &attributes, sizeof attributes) != 0) give_up(WardenStep::binds);
+  }
+  if (mount("tmpfs", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, "size=1m,nr_inodes=1k,mode=755") != 0 || chdir("/tmp") != 0) give_up(WardenStep::root);
+  for (std::uint32_t i = 0; i < warden.setup.binds; ++i) {
+    char path[4096] = ".";
+    if (strlen(strings[2 * i + 1]) > sizeof path - 2) give_up(WardenStep::binds);
+    strcpy(path + 1, strings[2 * i + 1]);
+    make_parents(path);
+    if (trees[i] < 0) {
+      if (symlink(strings[2 * i] + 1, path) != 0) give_up(WardenStep::binds);
+      continue;
+    }
+    struct stat kind{};
+    if (fstat(trees[i], &kind) != 0) give_up(WardenStep::binds);
+    const int made = S_ISDIR(kind.st_mode) ? mkdir(path, 0755) : mknod(path, S_IFREG | 0644, 0);
+    if (made != 0 && errno != EEXIST) give_up(WardenStep::binds);
+    if (syscall(kMoveMount, trees[i], "", AT_FDCWD, path, 4 /* MOVE_MOUNT_F_EMPTY_PATH */) != 0) give_up(WardenStep::binds);
+    close(trees[i]);
+  }
+  if ((mkdir("w", 0755) != 0) | (mkdir("proc", 0755) != 0) | (mkdir("dev", 0755) != 0 && errno != EEXIST) | (symlink("w", "tmp") != 0) | (symlink("/w", "dev/shm") != 0))
+    give_up(WardenStep::root);
+  if (syscall(SYS_pivot_root, ".", ".") != 0 || umount2(".", MNT_DETACH) != 0 || chdir("/") != 0) give_up(WardenStep::root);
+  warden.layers |= layer::kMountNamespace;
+  // Only its own processes are there for a candidate (hidepid), all for us. Where /proc may not be mounted, limits are the rlimits.
+  if (mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, "hidepid=2") == 0) warden.layers |= layer::kProc;
+  if (uses(layer::kReadOnlyRoot)) {
+    if (mount(nullptr, "/", nullptr, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV, nullptr) != 0) give_up(WardenStep::root);
+    warden.layers |= layer::kReadOnlyRoot;
+  }
+}
+
+/// A second lock on the same doors: writing below /w and to devices, reading and executing elsewhere.
+void make_ruleset() {
+  const long abi = syscall(kLandlockCreate, nullptr, 0, 1);
+  if (abi < 1 || !uses(layer::kLandlock)) return;
+  std::uint64_t all = (1u << 13) - 1;
+  if (abi >= 2) all |= 1u << 13;
+  if (abi >= 3) all |= 1u << 14;
+  if (abi >= 5) all |= 1u << 15;
+  LandlockRuleset rules{.fs = all, .net = abi >= 4 ? 3u : 0u, .scoped = abi >= 6 ? 3u : 0u};
+  warden.ruleset = static_cast<int>(syscall(kLandlockCreate, &rules, sizeof rules, 0));
+  if (warden.ruleset < 0) return;
+  const auto allow = [](const char* path, std::uint64_t what) {
+    const int parent = open(path, O_PATH | O_CLOEXEC);
+    if (parent < 0) return false;
+    const LandlockBeneath beneath{what, parent};
+    const bool done = syscall(kLandlockAdd, warden.ruleset, 1, &beneath, 0) == 0;
+    close(parent);
+    return done;
+  };
+  const std::uint64_t read = kFsExecute | kFsReadFile | kFsReadDir;
+  if (!allow("/", read) || !allow("/dev", read | kFsWriteFile)) return;
+  warden.layers |= layer::kLandlock | (abi >= 6 ? layer::kLandlockScope : 0);
+}
+
+void take_filter(int fd) {
+  const ssize_t size = pread(fd, warden.filter, sizeof warden.filter, 0);
+  if (size <= 0 || static_cast<std::size_t>(size) % sizeof(sock_filter) != 0 || static_cast<std::uint32_t>(size) != warden.setup.filter_bytes) give_up(WardenStep::seccomp);
+  warden.filter_count = static_cast<std::size_t>(size) / sizeof(sock_filter);
+  if (uses(layer::kSeccomp)) warden.layers |= layer::kSeccomp;
+}
+
+// ---------------------------------------------------------------------------------------------------- looking
+
+struct Usage {
+  std::int64_t cpu_ns = 0;
+  std::uint64_t rss_bytes = 0;
+  std::uint32_t processes = 0;
+};
+
+/// Of all processes but us: those that live, and those they waited for.
+Usage look() {
+  Usage usage;
+  const int directory = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (directory < 0) return usage;
+  static const long ticks = sysconf(_SC_CLK_TCK), page = sysconf(_SC_PAGESIZE);
+  alignas(8) char entries[8192];
+  for (;;) {
+    const long got = syscall(SYS_getdents64, directory, entries, sizeof entries);
+    if (got <= 0) break;
+    for (long at = 0; at < got;) {
+      std::uint16_t length = 0;
+      memcpy(&length, entries + at + 16, sizeof length);
+      const char* const name = entries + at + 19;
+      at += length;
+      if (name[0] < '0' || name[0] > '9' || (name[0] == '1' && name[1] == '\0')) continue;
+      char path[32];
+      char text[1024];
+      bare::append_text(bare::append_text(path, name), "/stat");
+      const int file = openat(directory, path, O_RDONLY | O_CLOEXEC);
+      if (file < 0) continue;
+      const ssize_t size = read(file, text, sizeof text - 1);
+      close(file);
+      if (size <= 0) continue;
+      text[size] = '\0';
+      const char* field = strrchr(text, ')');
+      if (field == nullptr) continue;
+      // After the name: state is field 3; utime 14, stime 15, cutime 16, cstime 17, num_threads 20, rss 24 (man 5 proc).
+      std::uint64_t value[25] = {};
+      int number = 2;
+      for (const char* c = field; *c != '\0' && number < 25; ++c) {
+        if (*c == ' ') ++number;
+        else if (*c >= '0' && *c <= '9' && number < 25) value[number] = value[number] * 10 + static_cast<std::uint64_t>(*c - '0');
+      }
+      usage.cpu_ns += static_cast<std::int64_t>(value[14] + value[15] + value[16] + value[17]) * (1'000'000'000 / ticks);
+      usage.rss_bytes += value[24] * static_cast<std::uint64_t>(page);
+      ++usage.processes;
+    }
+  }
+  close(directory);
+  return usage;
+}
+
+// ---------------------------------------------------------------------------------------------------- a run
+
+/// A fresh file system of its own size for each run. False: errno.
+bool fresh_tmpfs(const WardenRun& run, std::uint32_t uid) {
+  if (warden.tmpfs && umount2("/w", MNT_DETACH) != 0) return false;
+  warden.tmpfs = false;
+  char options[160];
+  char* end = bare::append_number(bare::append_text(options, "mode=700,size="), run.tmpfs_bytes);
+  end = bare::append_number(bare::append_text(end, ",nr_inodes="), run.tmpfs_inodes);
+  if (uid != 0) {
+    end = bare::append_number(bare::append_text(end, ",uid="), uid);
+    bare::append_number(bare::append_text(end, ",gid="), uid);
+  }
+  if (mount("tmpfs", "/w", "tmpfs", MS_NOSUID | MS_NODEV, options) != 0) return false;
+  warden.tmpfs = true;
+  return true;
+}
+
+bool copy_in(const char* name, int from, std::uint32_t uid) {
+  char path[300];
+  if (name[0] == '\0' || name[0] == '.' || strchr(name, '/') != nullptr || strlen(name) > 255) {
+    errno = EINVAL;
+    return false;
+  }
+  bare::append_text(bare::append_text(path, "/w/"), name);
+  const int to = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0700);
+  if (to < 0) return false;
+  off_t at = 0;
+  ssize_t sent = 0;
+  while ((sent = sendfile(to, from, &at, 1u << 30)) > 0) {
+  }
+  const bool done = sent == 0 && (uid == 0 || fchown(to, uid, uid) == 0);
+  close(to);
+  return done;
+}
+
+struct ChildWord {
+  WardenStep step;
+  int error;
+};
+
+[[noreturn]] void child_failed(int words, WardenStep step) {
+  const ChildWord word{step, errno};
+  (void)!write(words, &word, sizeof word);
+  _exit(127);
+}
+
+void limit(int words, __rlimit_resource_t resource, std::uint64_t value, std::uint64_t hard) {
+  const rlimit both{value, hard};
+  if (setrlimit(resource, &both) != 0) child_failed(words, WardenStep::rlimit);
+}
+
+[[noreturn]] void become_candidate(const WardenRun& run, const int* fds, char* const* argv, char* const* env, std::uint32_t uid, int words) {
+  for (int i = 0; i < 3; ++i)
+    if (dup2(fds[1 + i], i) < 0) child_failed(words, WardenStep::fds);
+  if (syscall(SYS_close_range, 3u, ~0u, 4u /* CLOSE_RANGE_CLOEXEC */) != 0) child_failed(words, WardenStep::fds);
+  setsid();
+  if (chdir("/w") != 0) child_failed(words, WardenStep::tmpfs);
+  umask(077);
+  const std::uint64_t seconds = static_cast<std::uint64_t>(run.cpu_ns / 1'000'000'000) + 2;
+  limit(words, RLIMIT_CPU, seconds, seconds);  // the backstop of the look at all of them
+  limit(words, RLIMIT_CORE, 0, 0);
+  limit(words, RLIMIT_FSIZE, run.file_bytes, run.file_bytes);
+  limit(words, RLIMIT_NOFILE, run.open_files, run.open_files);
+  limit(words, RLIMIT_MEMLOCK, 65536, 65536);
+  limit(words, RLIMIT_MSGQUEUE, 0, 0);
+  if (run.stack_bytes != 0) limit(words, RLIMIT_STACK, run.stack_bytes, run.stack_bytes);
+  if (run.address_bytes != 0) limit(words, RLIMIT_AS, run.address_bytes, run.address_bytes);
+  if (uses(layer::kNoCapabilities))
+    for (unsigned long capability = 0; capability <= kLastCapability; ++capability) prctl(PR_CAPBSET_DROP, capability, 0, 0, 0);
+  if (uid != 0) {
+    if (syscall(SYS_setgroups, 0, nullptr) != 0 || syscall(SYS_setresgid, uid, uid, uid) != 0 || syscall(SYS_setresuid, uid, uid, uid) != 0) child_failed(words, WardenStep::uid);
+  }
+  limit(words, RLIMIT_NPROC, run.processes, run.processes);
+  if (uses(layer::kNoCapabilities)) {
+    __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+    __user_cap_data_struct none[2] = {};
+    if (syscall(SYS_capset, &header, none) != 0) child_failed(words, WardenStep::capabilities);
+  }
+  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) child_failed(words, WardenStep::capabilities);
+  if (has(layer::kLandlock)) {
+    if (syscall(kLandlockRestrict, warden.ruleset, 0) != 0) child_failed(words, WardenStep::landlock);
+  }
+  (void)syscall(SYS_personality, 0x0040000);  // ADDR_NO_RANDOMIZE: some containers refuse it; then addresses differ from run to run
+  sigset_t none;
+  sigemptyset(&none);
+  sigprocmask(SIG_SETMASK, &none, nullptr);
+  if (has(layer::kSeccomp)) {
+    const sock_fprog program{static_cast<unsigned short>(warden.filter_count), warden.filter};
+    if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) != 0) child_failed(words, WardenStep::seccomp);
+  }
+  execve(argv[0], argv, env);
+  child_failed(words, WardenStep::exec);
+}
+
+/// The candidate may write below its own tmpfs only: a ruleset of this run.
+bool open_w() {
+  if (!has(layer::kLandlock)) return true;
+  if (warden.ruleset >= 0) close(warden.ruleset);
+  warden.ruleset = -1;
+  make_ruleset();
+  const int parent = open("/w", O_PATH | O_CLOEXEC);
+  if (parent < 0 || warden.ruleset < 0) return false;
+  const long abi = syscall(kLandlockCreate, nullptr, 0, 1);
+  std::uint64_t all = (1u << 13) - 1;
+  if (abi >= 2) all |= 1u << 13;
+  if (abi >= 3) all |= 1u << 14;
+  const LandlockBeneath beneath{all, parent};
+  const bool done = syscall(kLandlockAdd, warden.ruleset, 1, &beneath, 0) == 0;
+  close(parent);
+  return done;
+}
+
+struct Reaped {
+  std::int64_t user_ns = 0, system_ns = 0;
+  std::uint64_t rss_bytes = 0;
+  std::uint32_t count = 0;
+};
+
+/// Reaps whoever is dead. True once `first` is among them; its end goes to `reply`.
+bool reap(pid_t first, WardenReply& reply, Reaped& sum) {
+  bool ended = false;
+  for (;;) {
+    siginfo_t info{};
+    rusage usage{};
+    if (syscall(SYS_waitid, P_ALL, 0, &info, WEXITED | WNOHANG | __WALL, &usage) != 0 || info.si_pid == 0) return ended;
+    sum.user_ns += std::int64_t{usage.ru_utime.tv_sec} * 1'000'000'000 + usage.ru_utime.tv_usec * 1000;
+    sum.system_ns += std::int64_t{usage.ru_stime.tv_sec} * 1'000'000'000 + usage.ru_stime.tv_usec * 1000;
+    const auto rss = static_cast<std::uint64_t>(usage.ru_maxrss) * 1024;
+    if (rss > sum.rss_bytes) sum.rss_bytes = rss;
+    ++sum.count;
+    if (info.si_pid != first) continue;
+    ended = true;
+    reply.cld_code = info.si_code;
+    reply.status = info.si_status;
+  }
+}
+
+/// Everybody but us, in one step: no fork is left half done (the kernel restarts it and finds the signal). False: somebody did not die.
+bool kill_all(WardenReply& reply, Reaped& sum) {
+  const std::int64_t patience = bare::now_ns(CLOCK_MONOTONIC) + kKillPatienceNs;
+  for (;;) {
+    kill(-1, SIGKILL);
+    reap(0, reply, sum);
+    siginfo_t info{};
+    if (syscall(SYS_waitid, P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT | __WALL, nullptr) != 0 && errno == ECHILD) return true;
+    if (bare::now_ns(CLOCK_MONOTONIC) > patience) return false;
+    pollfd death{warden.deaths, POLLIN, 0};
+    poll(&death, 1, 20);
+    signalfd_siginfo drained[8];
+    while (read(warden.deaths, drained, sizeof drained) > 0) {
+    }
+  }
+}
+
+/// What the file's owner may be given: a regular file, by its descriptor.
+int take(const char* name, WardenReply& reply) {
+  char path[300];
+  reply.taken_bytes = ~std::uint64_t{0};
+  if (name[0] == '\0' || name[0] == '.' || strchr(name, '/') != nullptr || strlen(name) > 255) return -1;
+  bare::append_text(bare::append_text(path, "/w/"), name);
+  const int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+  struct stat kind{};
+  if (fd < 0) return -1;
+  if (fstat(fd, &kind) != 0 || !S_ISREG(kind.st_mode)) {
+    close(fd);
+    return -1;
+  }
+  reply.taken_bytes = static_cast<std::uint64_t>(kind.st_size);
+  return fd;
+}
+
+/// Waits for the end of the first process, for a limit, or for the owner's word.
+void watch(const WardenRun& run, pid_t first, WardenReply& reply, Reaped& sum) {
+  const std::int64_t begin = bare::now_ns(CLOCK_MONOTONIC);
+  std::int64_t next_look = begin + kLookNs;
+  for (;;) {
+    const std::int64_t now = bare::now_ns(CLOCK_MONOTONIC);
+    reply.wall_ns = now - begin;
+    if (reply.wall_ns >= run.wall_ns) reply.limit = WardenLimit::wall;
+    if (now >= next_look && has(layer::kProc)) {
+      const Usage usage = look();
+      if (usage.rss_bytes > reply.rss_peak_bytes) reply.rss_peak_bytes = usage.rss_bytes;
+      if (usage.processes > reply.processes_peak) reply.processes_peak = usage.processes;
+      if (usage.cpu_ns + sum.user_ns + sum.system_ns >= run.cpu_ns) reply.limit = WardenLimit::cpu;
+      if (usage.rss_bytes > run.memory_bytes) reply.limit = WardenLimit::memory;
+      next_look = bare::now_ns(CLOCK_MONOTONIC) + kLookNs;
+    }
+    if (reply.limit != WardenLimit::none) return;
+    const std::int64_t until = next_look < begin + run.wall_ns ? next_look : begin + run.wall_ns;
+    const timespec time{.tv_sec = 0, .tv_nsec = until > now ? (until - now) % 1'000'000'000 : 0};
+    pollfd waits[3] = {{kWardenOwnerFd, POLLIN, 0}, {kWardenSocketFd, POLLIN, 0}, {warden.deaths, POLLIN, 0}};
+    ppoll(waits, 3, &time, nullptr);
+    if (waits[0].revents != 0) _exit(0);
+    if (waits[1].revents != 0) {
+      WardenRun message{};
+      std::size_t count = 0;
+      int fds[1];
+      const ssize_t got = bare::receive_message(kWardenSocketFd, &message, sizeof message, fds, 1, &count);
+      if (got <= 0) _exit(0);
+      if (message.kind == WardenKind::cancel && message.number == run.number) reply.limit = WardenLimit::cancelled;
+    }
+    if (waits[2].revents != 0) {
+      signalfd_siginfo drained[8];
+      while (read(warden.deaths, drained, sizeof drained) > 0) {
+      }
+      if (reap(first, reply, sum)) {
+        reply.wall_ns = bare::now_ns(CLOCK_MONOTONIC) - begin;
+        return;
+      }
+    }
+  }
+}
+
+void run_one(const WardenRun& run, int* fds, const char** strings) {
+  // [argv..., null, env..., null, names...]: split in order, then moved apart by their nulls.
+  const std::size_t names_at = run.argc + run.envc;
+  const char** const names = strings + names_at + 2;
+  memmove(names, strings + names_at, (run.files + run.take) * sizeof(char*));
+  memmove(strings + run.argc + 1, strings + run.argc, run.envc * sizeof(char*));
+  strings[run.argc] = nullptr;
+  strings[names_at + 1] = nullptr;
+
+  const std::uint32_t uid = has(layer::kOwnUid) ? warden.setup.uid_first + warden.runs++ % warden.setup.uid_count : 0;
+  if (!fresh_tmpfs(run, uid)) return fail_run(run.number, WardenStep::tmpfs, errno);
+  for (std::uint32_t i = 0; i < run.files; ++i)
+    if (!copy_in(names[i], fds[4 + i], uid)) return fail_run(run.number, WardenStep::files, errno);
+  if (!open_w()) return fail_run(run.number, WardenStep::landlock, errno);
+
+  int words[2];
+  if (pipe2(words, O_CLOEXEC) != 0) return fail_run(run.number, WardenStep::clone, errno);
+  const pid_t first = fork();
+  if (first == 0) become_candidate(run, fds, const_cast<char* const*>(strings), const_cast<char* const*>(strings + run.argc + 1), uid, words[1]);
+  const int clone_error = errno;
+  close(words[1]);
+  for (int i = 1; i < 4; ++i) {  // the other ends see the end of file when the last candidate is gone
+    close(fds[i]);
+    fds[i] = -1;
+  }
+  ChildWord word{WardenStep::none, 0};
+  if (first > 0 && read(words[0], &word, sizeof word) != sizeof word) word.step = WardenStep::none;
+  close(words[0]);
+  WardenReply reply;
+  Reaped sum;
+  if (first < 0 || word.step != WardenStep::none) {
+    kill_all(reply, sum);
+    return fail_run(run.number, first < 0 ? WardenStep::clone : word.step, first < 0 ? clone_error : word.error);
+  }
+  reply.kind = WardenKind::ended;
+  reply.number = run.number;
+  watch(run, first, reply, sum);
+  const std::uint32_t reaped = sum.count;
+  if (!kill_all(reply, sum)) return fail_run(run.number, WardenStep::kill, ETIMEDOUT);
+  reply.left_behind = sum.count - reaped;
+  reply.user_ns = sum.user_ns;
+  reply.system_ns = sum.system_ns;
+  if (sum.rss_bytes > reply.rss_peak_bytes) reply.rss_peak_bytes = sum.rss_bytes;
+  const int taken = run.take != 0 ? take(names[run.files], reply) : -1;
+  send_reply(reply, taken);
+  if (taken >= 0) close(taken);
+}
+
+bool is_valid(const WardenRun& run, std::size_t bytes, std::size_t fds) {
+  return bytes == sizeof run && run.magic == kWardenMagic && run.kind == WardenKind::run && run.argc >= 1 && run.argc <= kWardenStringsMax && run.envc <= kWardenStringsMax &&
+         run.files <= kWardenFilesMax && run.take <= 1 && run.blob_bytes != 0 && run.blob_bytes <= kWardenBlobBytesMax && fds == 4 + run.files;
+}
+
+/// The strings of a blob; they point into a mapping that stays until the next call.
+bool read_strings(int blob, std::size_t bytes, const char** table, std::size_t count) {
+  static void* mapped = nullptr;
+  static std::size_t mapped_bytes = 0;
+  if (mapped != nullptr) munmap(mapped, mapped_bytes);
+  struct stat kind{};
+  mapped = nullptr;
+  if (fstat(blob, &kind) != 0 || kind.st_size < static_cast<off_t>(bytes)) return false;
+  mapped = mmap(nullptr, bytes, PROT_READ, MAP_PRIVATE, blob, 0);
+  mapped_bytes = bytes;
+  if (mapped == MAP_FAILED) {
+    mapped = nullptr;
+    return false;
+  }
+  return split_blob(static_cast<const char*>(mapped), bytes, table, count);
+}
+
+const char* strings[2 * kWardenStringsMax + kWardenFilesMax + 8];
+
+}  // namespace
+
+int main() {
+  bare::reset_signals();
+  prctl(PR_SET_NAME, "drover-warden");
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  prctl(PR_SET_DUMPABLE, 0);
+  setsid();
+  sigset_t child_deaths;
+  sigemptyset(&child_deaths);
+  sigaddset(&child_deaths, SIGCHLD);
+  sigprocmask(SIG_BLOCK, &child_deaths, nullptr);
+  warden.deaths = signalfd(-1, &child_deaths, SFD_CLOEXEC | SFD_NONBLOCK);
+  for (int fd = kWardenSocketFd; fd <= kWardenOwnerFd; ++fd) fcntl(fd, F_SETFD, FD_CLOEXEC);
+
+  pollfd first[2] = {{kWardenOwnerFd, POLLIN, 0}, {kWardenSocketFd, POLLIN, 0}};
+  int fds[kWardenFdsMax];
+  std::size_t count = 0;
+  poll(first, 2, -1);
+  if (first[0].revents != 0) return 0;
+  if (bare::receive_message(kWardenSocketFd, &warden.setup, sizeof warden.setup, fds, kWardenFdsMax, &count) != sizeof warden.setup || count != 2 || warden.setup.magic != kWardenMagic ||
+      warden.setup.binds > kWardenStringsMax / 2 || !read_strings(fds[0], warden.setup.blob_bytes, strings, 2 * warden.setup.binds))
+    give_up(WardenStep::blob);
+
+  warden.layers = getpid() == 1 ? layer::kPidNamespace : 0;
+  const struct {
+    int flag;
+    std::uint32_t one;
+  } spaces[] = {{CLONE_NEWNS, layer::kMountNamespace}, {CLONE_NEWNET, layer::kNetNamespace}, {CLONE_NEWIPC, layer::kIpcNamespace}, {CLONE_NEWUTS, layer::kUtsNamespace}};
+  for (const auto& space : spaces)
+    if (uses(space.one) && unshare(space.flag) == 0) warden.layers |= space.one;
+  if (!has(layer::kPidNamespace) || !has(layer::kMountNamespace)) give_up(WardenStep::root);
+  if (has(layer::kUtsNamespace)) (void)!sethostname("drover", 6);
+  take_filter(fds[1]);
+  build_root(strings);
+  make_ruleset();
+  warden.layers |= layer::kPrivateTmpfs | layer::kNoNewPrivileges;
+  if (uses(layer::kNoCapabilities)) warden.layers |= layer::kNoCapabilities;
+  if (warden.setup.uid_first != 0 && warden.setup.uid_count != 0 && uses(layer::kOwnUid)) warden.layers |= layer::kOwnUid;
+  for (std::size_t i = 0; i < count; ++i) close(fds[i]);
+  WardenReply ready;
+  ready.layers = warden.layers;
+  send_reply(ready);
+
+  for (;;) {
+    pollfd waits[2] = {{kWardenOwnerFd, POLLIN, 0}, {kWardenSocketFd, POLLIN, 0}};
+    if (poll(waits, 2, -1) < 0) continue;
+    if (waits[0].revents != 0) return 0;
+    WardenRun run{};
+    const ssize_t got = bare::receive_message(kWardenSocketFd, &run, sizeof run, fds, kWardenFdsMax, &count);
+    if (got <= 0) return 0;
+    if (run.kind == WardenKind::cancel) continue;  // of a run that has ended meanwhile
+    if (!is_valid(run, static_cast<std::size_t>(got), count) || !read_strings(fds[0], run.blob_bytes, strings, run.argc + run.envc + run.files + run.take)) return 1;
+    run_one(run, fds, strings);
+    for (std::size_t i = 0; i < count; ++i)
+      if (fds[i] >= 0) close(fds[i]);
+  }
+}
