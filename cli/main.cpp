@@ -12,6 +12,7 @@
 #include "drover/init.hpp"
 #include "echo/echo.hpp"
 #include "guard/guard.hpp"
+#include "judge/judge.hpp"
 #include "solve/solve.hpp"
 
 namespace drover::cli {
@@ -21,6 +22,7 @@ Program make_program() {
   Program program;
   program.workloads.push_back(solve::make_workload());
   program.workloads.push_back(guard::make_workload());
+  program.workloads.push_back(judge::make_workload());
   program.workloads.push_back(echo::make_workload());
   return program;
 }

@@ -118,7 +118,7 @@ TEST(Help, EveryVerbAndWorkloadHasIt) {
   const Scratch scratch;
   const Ended all = run(scratch, {"help"});
   EXPECT_EQ(all.status, 0);
-  for (const char* verb : {"ps", "status", "top", "stop", "resume", "why", "replay", "audit", "selftest", "ckpt", "doctor", "version", "solve", "echo", "guard"}) {
+  for (const char* verb : {"ps", "status", "top", "stop", "resume", "why", "replay", "audit", "selftest", "ckpt", "doctor", "version", "solve", "echo", "guard", "judge"}) {
     EXPECT_NE(all.out.find(std::string("drover ") + verb), std::string::npos) << verb;
     const Ended one = run(scratch, {verb, "--help"});
     EXPECT_EQ(one.status, 0) << one.all();

@@ -1,0 +1,129 @@
+// Goal: `drover judge` gives the same verdicts for any number of workers and any kills, in input order, and loses none. Method: the
+// real program on submissions of every kind; OUT compared byte by byte outside `measured`.
+
+#include "cli/program.hpp"
+
+namespace drover::test::cli {
+namespace {
+
+/// OUT without what was measured.
+std::vector<json> verdicts(const Scratch& scratch, const std::string& out) {
+  std::vector<json> all;
+  std::istringstream lines(read_file(scratch / out));
+  for (std::string line; std::getline(lines, line);) {
+    json one = json::parse(line, nullptr, false);
+    one.erase("measured");
+    all.push_back(std::move(one));
+  }
+  return all;
+}
+
+void write_submissions(const Scratch& scratch, int count) {
+  std::ofstream file(scratch / "in.jsonl");
+  for (int i = 0; i < count; ++i) {
+    json one{{"id", "s" + std::to_string(i)}, {"language", "bash"}, {"tests", {{{"input", std::to_string(i)}, {"output", std::to_string(2 * i)}}}}};
+    one["code"] = i % 5 == 4 ? "exit 3" : i % 5 == 3 ? "kill -9 $$" : i % 5 == 2 ? "echo 1" : "read a; echo $((2 * a)); : " + std::to_string(i / 10);
+    file << one.dump() << "\n";
+  }
+}
+
+bool no_sandbox(const Scratch& scratch) { return run(scratch, {"judge", "doctor"}).status != 0; }
+
+TEST(Judge, OneOrFourWorkersOneAnswer) {
+  const Scratch scratch;
+  if (no_sandbox(scratch)) GTEST_SKIP() << "this host allows no sandbox";
+  write_submissions(scratch, 60);
+  const Ended one = run(scratch, {"judge", "batch", "in.jsonl", "one.jsonl", "--workers", "1", "--job", "one", "--json", "--progress", "none"});
+  const Ended four = run(scratch, {"judge", "batch", "in.jsonl", "four.jsonl", "--workers", "4", "--job", "four", "--json", "--progress", "none"});
+  ASSERT_EQ(one.status, 0) << one.all();
+  ASSERT_EQ(four.status, 0) << four.all();
+  EXPECT_EQ(one.last_json()["digest"], four.last_json()["digest"]);
+  const auto all = verdicts(scratch, "one.jsonl");
+  EXPECT_EQ(all, verdicts(scratch, "four.jsonl"));
+  ASSERT_EQ(all.size(), 60U);
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    EXPECT_EQ(all[i]["id"], "s" + std::to_string(i)) << "input order";
+    EXPECT_EQ(all[i]["outcome"], i % 5 < 2 ? "all_passed" : "none_passed") << all[i];
+  }
+  EXPECT_EQ(all[3]["tests"][0]["run"], "signaled");
+  EXPECT_EQ(all[4]["tests"][0]["detail"], "3");
+}
+
+TEST(Judge, AKilledBatchGoesOnAndItsAnswerIsThatOfOneThatWasNot) {
+  const Scratch scratch;
+  if (no_sandbox(scratch)) GTEST_SKIP() << "this host allows no sandbox";
+  write_submissions(scratch, 400);
+  const json whole = run(scratch, {"judge", "batch", "in.jsonl", "whole.jsonl", "--job", "whole", "--json", "--progress", "none"}).last_json();
+  {
+    Started killed(scratch, drover({"judge", "batch", "in.jsonl", "out.jsonl", "--job", "killed", "--progress", "none"}));
+    ASSERT_TRUE(eventually([&] { return !read_file(scratch / "out.jsonl.partial").empty() || fs::exists(scratch / "out.jsonl"); })) << killed.err();
+    killed.signal(SIGKILL);
+    killed.wait();
+  }
+  EXPECT_FALSE(fs::exists(scratch / "out.jsonl")) << "it ended before the kill, or OUT appeared in part";
+  const Ended resumed = run(scratch, {"resume", "killed", "--json", "--progress", "none"});
+  ASSERT_EQ(resumed.status, 0) << resumed.all();
+  EXPECT_EQ(resumed.last_json()["digest"], whole["digest"]);
+  EXPECT_EQ(verdicts(scratch, "out.jsonl"), verdicts(scratch, "whole.jsonl"));
+}
+
+TEST(Judge, EqualSubmissionsAreJudgedOnce) {
+  const Scratch scratch;
+  if (no_sandbox(scratch)) GTEST_SKIP() << "this host allows no sandbox";
+  std::ofstream(scratch / "in.jsonl") << R"({"id":"a","language":"bash","code":"echo 1","tests":[{"output":"1"}]})" "\n"
+                                      << R"({"id":"b","language":"bash","code":"echo 1","tests":[{"output":"1"}]})" "\n"
+                                      << R"({"id":"c","language":"bash","code":"echo 1","tests":[{"output":"2"}]})" "\n";
+  const Ended ended = run(scratch, {"judge", "batch", "in.jsonl", "out.jsonl", "--json", "--progress", "none"});
+  ASSERT_EQ(ended.status, 0) << ended.all();
+  EXPECT_EQ(ended.last_json()["counts"]["tasks"], 2);
+  const auto all = verdicts(scratch, "out.jsonl");
+  ASSERT_EQ(all.size(), 3U);
+  EXPECT_EQ(all[1]["id"], "b");
+  EXPECT_EQ(all[1]["outcome"], "all_passed");
+  EXPECT_EQ(all[2]["outcome"], "none_passed");
+}
+
+TEST(Judge, ADataSetsOwnSolutionsPass) {
+  const fs::path data = fs::path(DROVER_SOURCE_DIR).parent_path() / "shared/data/judge/HumanEval.jsonl.gz";
+  if (!fs::exists(data)) GTEST_SKIP() << "the data set is not here: " << data;
+  if (::access("/usr/bin/python3", X_OK) != 0) GTEST_SKIP() << "needs /usr/bin/python3";
+  const Scratch scratch;
+  if (no_sandbox(scratch)) GTEST_SKIP() << "this host allows no sandbox";
+  const Ended ended = run(scratch, {"judge", "batch", data.string(), "out.jsonl", "--dataset", "humaneval", "--json", "--progress", "none"}, 120s);
+  ASSERT_EQ(ended.status, 0) << ended.all();
+  EXPECT_EQ(ended.last_json()["figures"]["all_passed"], 164);
+}
+
+TEST(Judge, OneProgramFromTheCommandLine) {
+  const Scratch scratch;
+  if (no_sandbox(scratch)) GTEST_SKIP() << "this host allows no sandbox";
+  std::ofstream(scratch / "sum.sh") << "read a b; echo $((a + b))\n";
+  std::ofstream(scratch / "tests.json") << R"([{"input": "3 4", "output": "7"}])";
+  const Ended passed = run(scratch, {"judge", "run", "sum.sh", "--tests", "tests.json"});
+  EXPECT_EQ(passed.status, 0) << passed.all();
+  EXPECT_NE(passed.out.find("all_passed  1/1 tests  mode stdio (unforgeable)"), std::string::npos) << passed.out;
+  std::ofstream(scratch / "tests.json") << R"([{"input": "3 4", "output": "8"}])";
+  EXPECT_EQ(run(scratch, {"judge", "run", "sum.sh", "--tests", "tests.json", "--json"}).status, 1);
+  EXPECT_EQ(run(scratch, {"judge", "run", "sum.sh"}).status, 1) << "no tests is no pass";
+}
+
+TEST(Judge, WrongWordsAndFilesAreOneLine) {
+  const Scratch scratch;
+  const auto refused = [&](const Words& words, const std::string& says) {
+    const Ended ended = run(scratch, words);
+    EXPECT_EQ(ended.status, 2) << ended.all();
+    EXPECT_NE(ended.err.find(says), std::string::npos) << ended.all();
+  };
+  std::ofstream(scratch / "bad.jsonl") << "{\"code\": \"x\"}\n{\"id\": 3}\n";
+  refused({"judge", "batch", "none.jsonl", "out.jsonl"}, "'" + (scratch / "none.jsonl") + "'");
+  refused({"judge", "batch", "bad.jsonl", "out.jsonl"}, "record 2");
+  refused({"judge", "batch", "bad.jsonl", "out.jsonl", "--require", "moat"}, "");
+  refused({"judge", "bunch", "bad.jsonl", "out.jsonl"}, "");
+  refused({"judge", "run", "none.py"}, "none.py");
+  std::ofstream(scratch / "x.jsonl") << R"({"code": "x", "tests": ["assert 1"]})" "\n";
+  refused({"judge", "batch", "x.jsonl", "out.jsonl", "--mode", "stdio"}, "not for --mode stdio");
+  EXPECT_FALSE(fs::exists(scratch / "out.jsonl"));
+}
+
+}  // namespace
+}  // namespace drover::test::cli

@@ -1,0 +1,138 @@
+// Goal: a slot tells every program's end as what it was, in every mode, and its verdicts do not change. Method: one slot in this
+// process, real sandboxes; languages that are not there are skipped aloud.
+
+#include "judge/slot.hpp"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+namespace drover::judge {
+namespace {
+
+class SlotTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    auto sandbox = make_sandbox({});
+    if (!sandbox) GTEST_SKIP() << sandbox.error().what();
+    slot.emplace(SlotOptions{}, std::move(*sandbox));
+  }
+  bool there(const char* language) {
+    const std::string& needs = language_named(language)->needs;
+    if (::access(needs.c_str(), X_OK) == 0) return true;
+    std::printf("not tested: %s is not here\n", needs.c_str());
+    return false;
+  }
+  Verdict judge(const Submission& submission) {
+    return slot->judge(submission, [] { return false; });
+  }
+  std::optional<Slot> slot;
+};
+
+Submission sum(const char* language, const char* code) { return {.id = "sum", .language = language, .code = code, .tests = {IoTest{.input = "3 4\n", .output = "7"}, IoTest{.input = "1 1\n", .output = "3"}}}; }
+
+TEST_F(SlotTest, EveryLanguageAddsTwoNumbers) {
+  const std::pair<const char*, const char*> programs[] = {
+      {"bash", "read a b; echo $((a + b))"},
+      {"c", "#include <stdio.h>\nint main(void) { int a, b; scanf(\"%d%d\", &a, &b); printf(\"%d\\n\", a + b); }"},
+      {"cpp", "#include <iostream>\nint main() { int a, b; std::cin >> a >> b; std::cout << a + b; }"},
+      {"node", "const [a, b] = require('fs').readFileSync(0, 'utf8').split(' ').map(Number); console.log(a + b)"},
+      {"python", "a, b = map(int, input().split())\nprint(a + b)"},
+  };
+  for (const auto& [language, code] : programs) {
+    if (!there(language)) continue;
+    const Verdict verdict = judge(sum(language, code));
+    EXPECT_EQ(verdict.outcome, SubmissionOutcome::some_failed) << language << ": " << json_of(verdict);
+    EXPECT_EQ(verdict.passed, 1U);
+    EXPECT_EQ(verdict.tests.at(1).outcome, TestOutcome::fail);
+  }
+}
+
+TEST_F(SlotTest, ABrokenProgramIsACompileErrorAndItsCompilerIsContained) {
+  if (!there("cpp")) GTEST_SKIP();
+  const Verdict broken = judge(sum("cpp", "int main({"));
+  EXPECT_EQ(broken.outcome, SubmissionOutcome::none_passed);
+  EXPECT_EQ(broken.compile->run, RunOutcome::compile_error);
+  EXPECT_EQ(broken.tests.at(0).outcome, TestOutcome::not_reached);
+  // The compiler sees no file of the host but its own.
+  EXPECT_EQ(judge(sum("cpp", "#include \"/etc/shadow\"\nint main() {}")).compile->run, RunOutcome::compile_error);
+  EXPECT_EQ(judge(sum("cpp", "asm(\".incbin \\\"/proc/1/environ\\\"\");\nint main() {}")).compile->run, RunOutcome::compile_error);
+}
+
+TEST_F(SlotTest, ExitModeLinksTheTestIn) {
+  if (!there("cpp")) GTEST_SKIP();
+  const Verdict verdict = judge({.id = "x", .language = "cpp", .code = "#include <cassert>\nint twice(int x) { return x + x; }", .tests = {CodeTest{"int main() { assert(twice(2) == 4); }"}, CodeTest{"int main() { return twice(2) == 5 ? 0 : 1; }"}}});
+  EXPECT_EQ(verdict.mode, Mode::exit);
+  EXPECT_EQ(verdict.tests.at(0).outcome, TestOutcome::pass) << json_of(verdict);
+  EXPECT_EQ(verdict.tests.at(1).outcome, TestOutcome::fail);
+  EXPECT_EQ(trust_of(verdict.mode), "forgeable");
+}
+
+TEST_F(SlotTest, EveryEndOfAPythonProgramIsToldAsWhatItWas) {
+  if (!there("python")) GTEST_SKIP();
+  struct Case {
+    const char* code;
+    TestOutcome outcome;
+    RunOutcome run;
+    const char* detail;
+  };
+  const Case cases[] = {
+      {"def f(x): return 2", TestOutcome::pass, RunOutcome::ok, ""},
+      {"def f(x): return 3", TestOutcome::fail, RunOutcome::ok, ""},
+      {"def f(:", TestOutcome::error, RunOutcome::load_error, "SyntaxError"},
+      {"import nonsense", TestOutcome::error, RunOutcome::load_error, "ModuleNotFoundError"},
+      {"def f(x): return {}[x]", TestOutcome::error, RunOutcome::runtime_error, "KeyError"},
+      {"def f(x): raise BaseException", TestOutcome::error, RunOutcome::runtime_error, "BaseException"},
+      {"def f(x): raise SystemExit", TestOutcome::error, RunOutcome::runtime_error, "SystemExit"},
+      {"import os\ndef f(x): os._exit(0)", TestOutcome::error, RunOutcome::bad_protocol, "it ended before its tests did"},
+      {"import os\ndef f(x): os._exit(3)", TestOutcome::error, RunOutcome::nonzero_exit, "3"},
+      {"import os\ndef f(x): os.abort()", TestOutcome::error, RunOutcome::signaled, "crashed(SIGABRT)"},
+      {"import os\ndef f(x): os.kill(os.getpid(), 9)", TestOutcome::error, RunOutcome::signaled, "crashed(SIGKILL)"},
+      {"def f(x):\n  while True: pass", TestOutcome::error, RunOutcome::cpu_limit, ""},
+      {"def f(x):\n  while True:\n    try: pass\n    except BaseException: pass", TestOutcome::error, RunOutcome::cpu_limit, ""},
+      {"import signal\ndef f(x): signal.pause()", TestOutcome::error, RunOutcome::wall_limit, ""},
+      {"def f(x): return [bytearray(1 << 20) for _ in range(4096)]", TestOutcome::error, RunOutcome::memory_limit, ""},
+      {"def f(x):\n  while True: print('x' * 10000)", TestOutcome::error, RunOutcome::output_limit, ""},
+      {"import ctypes\ndef f(x): return ctypes.CDLL(None).unshare(0x10000000)", TestOutcome::error, RunOutcome::denied_syscall, ""},
+      {"import socket\ndef f(x): socket.socket()", TestOutcome::error, RunOutcome::runtime_error, "OSError"},
+      {"def f(x): return f(x)", TestOutcome::error, RunOutcome::runtime_error, "RecursionError"},
+      {"import threading, tempfile, subprocess\ndef f(x):\n  r = []\n  t = threading.Thread(target=lambda: r.append(2)); t.start(); t.join()\n  open(tempfile.mktemp(), 'w').close()\n  return int(subprocess.check_output(['echo', '2'])) "
+       "if r == [2] else 0",
+       TestOutcome::pass, RunOutcome::ok, ""},
+  };
+  for (const Case& one : cases) {
+    const Submission submission{.id = "x", .code = one.code, .tests = {CodeTest{"assert f(1) == 2"}}, .limits = {.cpu = Millis(800), .wall = Seconds(3), .memory_bytes = 128 << 20, .output_bytes = 1 << 20}};
+    const Verdict verdict = judge(submission);
+    ASSERT_EQ(verdict.tests.size(), 1U) << json_of(verdict);
+    EXPECT_EQ(verdict.tests[0].outcome, one.outcome) << one.code << "\n" << json_of(verdict);
+    EXPECT_EQ(name_of(verdict.tests[0].run), name_of(one.run)) << one.code << "\n" << json_of(verdict);
+    EXPECT_EQ(verdict.tests[0].detail, one.detail) << one.code;
+  }
+}
+
+TEST_F(SlotTest, WhatCannotBeJudgedHasNoRewardAndSaysWhy) {
+  const Verdict unknown = judge({.id = "x", .language = "cobol", .code = "", .tests = {IoTest{}}});
+  EXPECT_EQ(unknown.outcome, SubmissionOutcome::not_judged);
+  EXPECT_FALSE(unknown.reward);
+  EXPECT_EQ(unknown.reason, "unsupported: language 'cobol'");
+  EXPECT_EQ(judge({.id = "x", .code = "x = 1"}).outcome, SubmissionOutcome::no_tests);
+  EXPECT_EQ(make_sandbox({.profile = {}, .require = "moat"}).error().code(), ErrorCode::usage);
+}
+
+TEST_F(SlotTest, HashesAndRandomNumbersAreTheSameEveryTime) {
+  if (!there("python")) GTEST_SKIP();
+  const Submission submission{.id = "x", .code = "import random\nprint(hash('a'), random.seed(0) or random.random(), id(object()) % 2, len(__import__('os').environ))", .tests = {IoTest{.output = "?"}}};
+  Submission shown = submission;
+  shown.language = "python";
+  std::string first;
+  for (int i = 0; i < 3; ++i) {
+    SandboxRun run{.argv = language_named("python")->run, .files = {{"main.py", submission.code}}};
+    auto sandbox = make_sandbox({});
+    const auto end = sandbox->run(run);
+    ASSERT_TRUE(end);
+    if (first.empty()) first = end->output;
+    EXPECT_EQ(end->output, first);
+  }
+}
+
+}  // namespace
+}  // namespace drover::judge

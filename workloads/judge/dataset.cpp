@@ -1,0 +1,161 @@
+#include "judge/dataset.hpp"
+
+#include <fmt/format.h>
+#include <zlib.h>
+
+#include <cerrno>
+#include <map>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+namespace drover::judge {
+namespace {
+
+using json = nlohmann::json;
+
+Error at(const std::string& path, std::size_t line, const std::string& why) { return Error(ErrorCode::usage, fmt::format("'{}', record {}: {}", path, line, why), "docs/judge_api.md has the shapes"); }
+
+/// The value of `key` as text; numbers too (task ids).
+std::optional<std::string> text_of(const json& object, const char* key) {
+  const auto found = object.find(key);
+  if (found == object.end()) return std::nullopt;
+  if (found->is_string()) return found->get<std::string>();
+  if (found->is_number_integer()) return std::to_string(found->get<std::int64_t>());
+  return std::nullopt;
+}
+
+/// All objects of a JSON list or of lines.
+Result<std::vector<json>> records(const std::string& path) {
+  DROVER_TRY(const std::string text, read_text(path));
+  std::vector<json> all;
+  if (const std::size_t begin = text.find_first_not_of(" \t\r\n"); begin != std::string::npos && text[begin] == '[') {
+    json list = json::parse(text, nullptr, false);
+    if (!list.is_array()) return std::unexpected(at(path, 1, "is no JSON list"));
+    for (json& one : list) all.push_back(std::move(one));
+  } else {
+    std::size_t line = 0;
+    for (std::size_t from = 0; from < text.size();) {
+      const std::size_t end = std::min(text.find('\n', from), text.size());
+      const std::string_view one = std::string_view(text).substr(from, end - from);
+      from = end + 1;
+      ++line;
+      if (one.find_first_not_of(" \t\r") == std::string_view::npos) continue;
+      all.push_back(json::parse(one, nullptr, false));
+      if (!all.back().is_object()) return std::unexpected(at(path, line, "is no JSON object"));
+    }
+  }
+  return all;
+}
+
+/// Makes a submission of a problem; the candidate's text is put in by `with`.
+struct Problem {
+  Submission submission;
+  std::string prompt{}, canonical{};
+};
+
+Result<Problem> humaneval(const json& record) {
+  const auto id = text_of(record, "task_id"), prompt = text_of(record, "prompt"), entry = text_of(record, "entry_point"), solution = text_of(record, "canonical_solution"), test = text_of(record, "test");
+  if (!id || !prompt || !entry || !solution || !test) return fail(ErrorCode::usage, "lacks task_id, prompt, entry_point, canonical_solution or test");
+  Problem problem{.submission = {.id = *id}, .prompt = *prompt, .canonical = *prompt + *solution};
+  problem.submission.tests.push_back(CodeTest{fmt::format("{}\ncheck({})\n", *test, *entry)});
+  return problem;
+}
+
+Result<Problem> mbpp(const json& record) {
+  const auto id = text_of(record, "task_id"), solution = text_of(record, "code");
+  if (!id || !solution || !record.contains("test_list") || !record["test_list"].is_array()) return fail(ErrorCode::usage, "lacks task_id, code or test_list");
+  Problem problem{.submission = {.id = *id}, .canonical = *solution};
+  std::string setup = text_of(record, "test_setup_code").value_or("");
+  if (record.contains("test_imports") && record["test_imports"].is_array())
+    for (const json& line : record["test_imports"])
+      if (line.is_string()) setup += line.get<std::string>() + "\n";
+  for (const json& test : record["test_list"]) {
+    if (!test.is_string()) return fail(ErrorCode::usage, "test_list holds something other than texts");
+    problem.submission.tests.push_back(CodeTest{setup.empty() ? test.get<std::string>() : setup + "\n" + test.get<std::string>()});
+  }
+  return problem;
+}
+
+Result<Problem> io(const json& record, std::size_t number) {
+  json pairs = record;
+  if (record.contains("input_output") && record["input_output"].is_string()) pairs = json::parse(record["input_output"].get<std::string>(), nullptr, false);
+  if (!pairs.is_object() || !pairs.contains("inputs") || !pairs.contains("outputs") || !pairs["inputs"].is_array() || !pairs["outputs"].is_array() || pairs["inputs"].size() != pairs["outputs"].size())
+    return fail(ErrorCode::usage, "lacks inputs and outputs of equal length");
+  if (pairs.contains("fn_name") && !pairs["fn_name"].is_null()) return fail(ErrorCode::usage, "has a fn_name: calls of a function are not judged from inputs and outputs yet");
+  std::string id = text_of(record, "id").value_or(text_of(record, "problem_id").value_or(std::to_string(number)));
+  Problem problem{.submission = {.id = std::move(id), .language = text_of(record, "language").value_or("python")}, .canonical = text_of(record, "code").value_or("")};
+  const auto lines = [](const json& value) {  // a text, or its lines
+    if (value.is_string()) return value.get<std::string>();
+    std::string text;
+    if (value.is_array())
+      for (const json& line : value) text += (line.is_string() ? line.get<std::string>() : line.dump()) + "\n";
+    return text;
+  };
+  for (std::size_t i = 0; i < pairs["inputs"].size(); ++i) problem.submission.tests.push_back(IoTest{.input = lines(pairs["inputs"][i]), .output = lines(pairs["outputs"][i])});
+  return problem;
+}
+
+}  // namespace
+
+Result<std::string> read_text(const std::string& path) {
+  const std::unique_ptr<gzFile_s, int (*)(gzFile)> file(path == "-" ? gzdopen(0, "rb") : gzopen(path.c_str(), "rbe"), gzclose);
+  if (!file) return fail_errno(errno, fmt::format("open '{}'", path));
+  std::string text;
+  std::vector<char> part(1 << 20);
+  for (;;) {
+    const int got = gzread(file.get(), part.data(), static_cast<unsigned>(part.size()));
+    if (got < 0) return fail(ErrorCode::usage, fmt::format("'{}' cannot be read: damaged, or a directory", path));
+    if (got == 0) return text;
+    text.append(part.data(), static_cast<std::size_t>(got));
+    if (text.size() >> 32 != 0) return fail(ErrorCode::usage, fmt::format("'{}' holds more than 4 GiB", path));
+  }
+}
+
+Result<std::vector<Submission>> read_dataset(const std::string& path, const DatasetOptions& options) {
+  DROVER_TRY(const std::vector<json> all, records(path));
+  std::vector<Submission> submissions;
+  std::vector<Problem> problems;
+  std::map<std::string, std::size_t, std::less<>> by_id;
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    if (options.kind == "jsonl") {
+      auto one = parse_submission(all[i].dump(-1, ' ', false, json::error_handler_t::replace));
+      if (!one) return std::unexpected(at(path, i + 1, one.error().what()));
+      if (one->id.empty()) one->id = std::to_string(i + 1);
+      submissions.push_back(std::move(*one));
+      continue;
+    }
+    auto problem = options.kind == "humaneval" ? humaneval(all[i]) : options.kind == "mbpp" ? mbpp(all[i]) : io(all[i], i + 1);
+    if (!problem) return std::unexpected(at(path, i + 1, problem.error().what()));
+    by_id.emplace(problem->submission.id, problems.size());
+    problems.push_back(std::move(*problem));
+  }
+  if (options.kind != "jsonl" && options.candidates == "canonical") {
+    for (Problem& problem : problems) {
+      problem.submission.code = problem.canonical;
+      submissions.push_back(std::move(problem.submission));
+    }
+  } else if (options.kind != "jsonl") {
+    DROVER_TRY(const std::vector<json> candidates, records(options.candidates));
+    std::map<std::string, std::uint64_t> seen;
+    for (std::size_t i = 0; i < candidates.size(); ++i) {
+      const auto id = text_of(candidates[i], "task_id"), completion = text_of(candidates[i], "completion"), solution = text_of(candidates[i], "solution");
+      if (!id || !(completion || solution)) return std::unexpected(at(options.candidates, i + 1, "lacks task_id, or completion and solution"));
+      const auto found = by_id.find(*id);
+      if (found == by_id.end()) return std::unexpected(at(options.candidates, i + 1, fmt::format("task_id '{}' is not in the data set", *id)));
+      Submission one = problems[found->second].submission;
+      one.id = fmt::format("{}#{}", *id, seen[*id]++);
+      one.code = solution ? *solution : problems[found->second].prompt + *completion;
+      submissions.push_back(std::move(one));
+    }
+  }
+  for (Submission& one : submissions) {
+    if (options.mode) one.mode = options.mode;
+    if (options.cpu != Nanos(0)) one.limits.cpu = options.cpu;
+    const bool stdio = one.mode_chosen() == Mode::stdio;
+    for (const Test& test : one.tests)
+      if (std::holds_alternative<IoTest>(test) != stdio) return fail(ErrorCode::usage, fmt::format("submission '{}': its tests are not for --mode {}", one.id, name_of(one.mode_chosen())));
+  }
+  return submissions;
+}
+
+}  // namespace drover::judge

@@ -1,0 +1,153 @@
+#include "judge/judge.hpp"
+
+#include <fmt/format.h>
+
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <ranges>
+
+#include "judge/dataset.hpp"
+#include "judge/hash.hpp"
+#include "judge/slot.hpp"
+#include "judge/verbs.hpp"
+
+namespace drover::judge {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// `drover judge batch IN OUT`: the ledger is the truth, OUT a sink that appears whole, in input order. Equal submissions are judged once.
+class BatchPlan final : public JobPlan {
+ public:
+  void describe(Schema& schema) override {
+    schema.choice("what", what_, {"batch"}, "judge all submissions of a file").positional(true);
+    schema.text("in", in_, "submissions: a file of one of the shapes of --dataset, gzip or not").positional(true);
+    schema.text("out", out_, "verdicts, one JSON object a line, in input order").positional(true);
+    schema.choice("dataset", dataset_.kind, {"jsonl", "humaneval", "mbpp", "io"}, "shape of IN");
+    schema.text("candidates", dataset_.candidates, "of a data set: `canonical` for its own solutions, or a file of {task_id, completion or solution}");
+    schema.choice("mode", mode_, {"", "stdio", "exit", "inproc"}, "instead of what each submission says");
+    schema.duration("cpu", dataset_.cpu, {Nanos(0), Seconds(3600)}, "CPU time of a run instead of what each submission says; 0: as it says");
+    schema.choice("reward", reward_, {"all", "fraction"}, "1 when all tests passed and else 0, or passed / tests");
+    schema.choice("profile", slot_.profile, {"", "root", "userns"}, "of the sandbox; else the strongest this host allows");
+    schema.text("require", layers_, "layers without which nothing is judged: seccomp,landlock,net_namespace");
+  }
+
+  Result<JobTraits> traits() override {
+    in_ = fs::absolute(in_).lexically_normal().string();
+    out_ = fs::absolute(out_).lexically_normal().string();
+    if (mode_ == "stdio") dataset_.mode = Mode::stdio;
+    if (mode_ == "exit") dataset_.mode = Mode::exit;
+    if (mode_ == "inproc") dataset_.mode = Mode::inproc;
+    slot_.require = layers_;
+    DROVER_TRY(const std::vector<Submission> submissions, read_dataset(in_, dataset_));
+    if (!fs::is_directory(fs::path(out_).parent_path())) return fail(ErrorCode::usage, fmt::format("OUT '{}': '{}' is no directory", out_, fs::path(out_).parent_path().string()));
+    DROVER_TRY(const Sandbox tried, make_sandbox(slot_));  // refused before anything is started
+    HashChain hash;
+    for (const Submission& one : submissions) hash.add(json_of(one).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+    JobTraits traits{.grain = Grain::rows, .identity = fmt::format("judge 1\nsubmissions: {}\nprofile: {}\nrequire: {}\nreward: {}\n", hash.hex(), name_of(tried.profile()), slot_.require, reward_)};
+    const std::string setup = json_of(slot_);
+    traits.pool.setup.resize(setup.size());
+    std::memcpy(traits.pool.setup.data(), setup.data(), setup.size());
+    traits.pool.warm_up = judge_task.function;
+    traits.pool.window = 2;  // a submission takes milliseconds at least
+    traits.pool.limits.stall = Seconds(60);
+    return traits;
+  }
+
+  Result<void> run(Job& job) override {
+    DROVER_TRY(std::vector<Submission> submissions, read_dataset(in_, dataset_));
+    // Equal ones are one task.
+    std::map<std::string, std::size_t, std::less<>> keys;
+    std::vector<std::size_t> task_of;
+    std::vector<Mode> modes;
+    std::vector<std::string> inputs, ids;
+    for (Submission& one : submissions) {
+      const auto [found, fresh] = keys.try_emplace(content_key(one), inputs.size());
+      task_of.push_back(found->second);
+      ids.push_back(std::exchange(one.id, {}));
+      if (!fresh) continue;
+      modes.push_back(one.mode_chosen());
+      inputs.push_back(json_of(one).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+    }
+    submissions.clear();
+
+    const std::string partial = out_ + ".partial";
+    std::ofstream out(partial, std::ios::binary | std::ios::trunc);
+    if (!out) return fail_errno(errno, fmt::format("write '{}'", partial));
+    const RewardRule rule = reward_ == "fraction" ? RewardRule::fraction : RewardRule::all;
+    std::vector<Verdict> verdicts;
+    std::map<SubmissionOutcome, std::uint64_t> counts;
+    HashChain digest;
+    std::size_t written = 0;
+    Nanos cpu{};
+    double rewards = 0;
+    const auto given = inputs | std::views::take_while([&](const std::string&) { return !job.should_stop(); });
+    auto results = job.pool().map(judge_task, given);
+    for (auto&& [id, result] : results) {
+      Verdict verdict;
+      if (result) {
+        DROVER_TRY(verdict, parse_verdict(*result));
+      } else {
+        verdict.mode = modes[verdicts.size()];
+        verdict.reason = "judge_error: " + result.error().text();
+      }
+      cpu += verdict.measured.cpu + verdict.measured.compile_cpu;
+      conclude(verdict, rule);
+      verdicts.push_back(std::move(verdict));
+      for (; written < task_of.size() && task_of[written] < verdicts.size(); ++written) {
+        Verdict one = verdicts[task_of[written]];
+        one.id = ids[written];
+        one.measured.cached = task_of[written] + 1 < verdicts.size();
+        out << json_of(one) << '\n';
+        one.measured = {};
+        digest.add(json_of(one));
+        ++counts[one.outcome];
+        rewards += one.reward.value_or(0);
+      }
+      job.progress({.done = static_cast<double>(written), .total = static_cast<double>(task_of.size()), .rate = 0, .unit = "submissions", .note = fmt::format("{} all passed", counts[SubmissionOutcome::all_passed])});
+    }
+    if (results.error()) return std::unexpected(*results.error());
+    out.close();
+    if (!out) return fail_errno(errno, fmt::format("write '{}'", partial));
+    if (written < task_of.size()) return {};  // stopped: OUT appears when all is done
+    std::error_code error;
+    fs::rename(partial, out_, error);
+    if (error) return fail(ErrorCode::system, fmt::format("rename '{}' to '{}': {}", partial, out_, error.message()));
+
+    const auto figure = [&](std::string key, std::uint64_t value, std::string shown = {}) { job.figure({.key = std::move(key), .value = static_cast<std::int64_t>(value), .shown = std::move(shown)}); };
+    figure("submissions", task_of.size(), fmt::format("{} submissions, {} of them different", task_of.size(), inputs.size()));
+    figure("submissions_judged_once", inputs.size());
+    for (const SubmissionOutcome outcome : {SubmissionOutcome::all_passed, SubmissionOutcome::some_failed, SubmissionOutcome::none_passed, SubmissionOutcome::no_tests, SubmissionOutcome::not_judged})
+      figure(std::string(name_of(outcome)), counts[outcome], counts[outcome] == 0 ? "" : fmt::format("{} {}", counts[outcome], name_of(outcome)));
+    job.figure({.key = "reward_mean", .value = task_of.empty() ? 0.0 : rewards / static_cast<double>(task_of.size()), .shown = {}});
+    job.figure({.key = "candidate_cpu_seconds", .value = static_cast<double>(cpu.count()) * 1e-9, .shown = {}});
+    job.figure({.key = "out", .value = out_, .shown = "verdicts in " + out_});
+    job.digest(digest.hex(), "all verdicts in input order, without what was measured");
+    if (counts[SubmissionOutcome::not_judged] != 0) job.conclude(ending::Incomplete{fmt::format("{} submissions were not judged", counts[SubmissionOutcome::not_judged])});
+    return {};
+  }
+
+ private:
+  std::string what_, in_, out_, mode_, reward_ = "all", layers_;
+  DatasetOptions dataset_;
+  SlotOptions slot_;
+};
+
+class JudgeWorkload final : public Workload {
+ public:
+  std::string_view name() const override { return "judge"; }
+  std::string_view summary() const override { return "score untrusted programs against tests, in sandboxes"; }
+  std::vector<const TaskFunction*> tasks() const override { return {judge_task.function}; }
+  std::unique_ptr<JobPlan> plan() const override { return std::make_unique<BatchPlan>(); }
+  std::vector<WorkloadVerb> verbs() const override { return judge_verbs(); }
+};
+
+}  // namespace
+
+std::unique_ptr<Workload> make_workload() { return std::make_unique<JudgeWorkload>(); }
+
+}  // namespace drover::judge

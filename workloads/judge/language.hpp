@@ -1,0 +1,27 @@
+#pragma once
+/// The languages: how a program of each is compiled and run inside the sandbox.
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace drover::judge {
+
+struct Language {
+  std::string name{};
+  std::string source{};                ///< file its code is put into
+  std::vector<std::string> compile{};  ///< empty: none needed
+  std::string artifact{};              ///< what compiling leaves, and all that is kept of it
+  std::vector<std::string> run{};
+  std::string needs{};                 ///< program on the host without which it is not there
+  bool bounded_address_space = true;   ///< false: its runtime reserves more than it uses
+};
+
+/// bash, c, cpp, node, python; by name.
+const std::vector<Language>& languages();
+const Language* language_named(std::string_view name);
+/// Of a file name's suffix; null if none.
+const Language* language_of_file(std::string_view name);
+
+}  // namespace drover::judge

@@ -1,0 +1,239 @@
+#include "judge/slot.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <nlohmann/json.hpp>
+
+#include "drover/types/outcome.hpp"
+#include "judge/compare.hpp"
+#include "judge/inproc.hpp"
+
+namespace drover::judge {
+namespace {
+
+constexpr std::size_t kErrorsShown = 2000;
+constexpr int kTries = 2;  ///< sandboxes a submission may wear out by faults of the host
+
+TimePoint in(Nanos time) { return TimePoint(std::chrono::duration_cast<Nanos>(std::chrono::steady_clock::now().time_since_epoch()) + time); }
+
+/// A warden that died, a process that could not be killed: with a candidate inside it is the candidate's doing until the host's is proved.
+bool broken_by_candidate(const Error& error) { return error.code() == ErrorCode::closed || error.code() == ErrorCode::timed_out || error.code() == ErrorCode::corrupt; }
+
+std::string signal_text(int number) { return text_of(Outcome(outcome::Crashed{number})); }
+
+/// How the run ended, as a value of the closed set.
+RunOutcome outcome_of(const SandboxEnd& end, bool over_cpu, std::string& detail) {
+  if (over_cpu) return RunOutcome::cpu_limit;
+  switch (end.kind) {
+    using enum SandboxEndKind;
+    case exited:
+      if (end.code == 0) return RunOutcome::ok;
+      detail = std::to_string(end.code);
+      return RunOutcome::nonzero_exit;
+    case signalled: detail = signal_text(end.code); return RunOutcome::signaled;
+    case denied_syscall: return RunOutcome::denied_syscall;
+    case cpu_limit: return RunOutcome::cpu_limit;
+    case wall_limit: return RunOutcome::wall_limit;
+    case memory_limit: return RunOutcome::memory_limit;
+    case output_limit: return RunOutcome::output_limit;
+    case cancelled: return RunOutcome::cancelled;
+    case not_started: detail = fmt::format("errno {}", end.code); return RunOutcome::judge_error;
+  }
+  std::unreachable();
+}
+
+SandboxLimits sandbox_limits(const Limits& limits, const Language& language) {
+  return {.cpu = limits.cpu * 6 / 5,
+          .wall = limits.wall != Nanos(0) ? limits.wall : limits.cpu * 4 + Seconds(5),
+          .memory_bytes = limits.memory_bytes,
+          .address_bytes = language.bounded_address_space ? limits.memory_bytes * 4 + (std::uint64_t{1} << 30) : 0,
+          .output_bytes = limits.output_bytes,
+          .disk_bytes = limits.disk_bytes,
+          .processes = limits.processes};
+}
+
+}  // namespace
+
+std::string json_of(const SlotOptions& options) { return nlohmann::json{{"profile", options.profile}, {"require", options.require}}.dump(); }
+
+Result<SlotOptions> parse_slot_options(std::string_view text) {
+  const nlohmann::json object = nlohmann::json::parse(text, nullptr, false);
+  if (!object.is_object() || !object.contains("profile") || !object["profile"].is_string() || !object.contains("require") || !object["require"].is_string())
+    return fail(ErrorCode::corrupt, "judge: the worker's setup cannot be read");
+  return SlotOptions{.profile = object["profile"], .require = object["require"]};
+}
+
+Result<Sandbox> make_sandbox(const SlotOptions& options) {
+  SandboxOptions sandbox{.require = options.require};
+  if (options.profile == "root") sandbox.profile = SandboxProfile::root;
+  if (options.profile == "userns") sandbox.profile = SandboxProfile::userns;
+  return Sandbox::start(sandbox, in(Seconds(10)));
+}
+
+Result<Slot> Slot::start(Context& context) {
+  const BytesView setup = context.setup();
+  DROVER_TRY(SlotOptions options, parse_slot_options({reinterpret_cast<const char*>(setup.data()), setup.size()}));
+  DROVER_TRY(Sandbox sandbox, make_sandbox(options));
+  return Slot(std::move(options), std::move(sandbox));
+}
+
+Result<std::string> Slot::judge(const std::string& text, Context& context) {
+  DROVER_TRY(const Submission submission, parse_submission(text));
+  std::uint64_t beats = 0;
+  const Verdict verdict = judge(submission, [&] {
+    context.progress(++beats);
+    return context.stopping();
+  });
+  if (context.stopping() && verdict.reason == "cancelled") return fail(ErrorCode::refused, "cancelled");
+  return json_of(verdict);
+}
+
+Verdict Slot::judge(const Submission& submission, const std::function<bool()>& stop) {
+  Verdict verdict;
+  for (int tried = 1;; ++tried) {
+    verdict = Verdict{};
+    verdict.id = submission.id;
+    verdict.mode = submission.mode_chosen();
+    if (submission.tests.empty()) break;
+    const Language* const language = language_named(submission.language);
+    if (language == nullptr) {
+      verdict.reason = fmt::format("unsupported: language '{}'", submission.language.substr(0, 40));
+      break;
+    }
+    Result<void> done;
+    if (!sandbox_) {
+      if (auto made = make_sandbox(options_)) sandbox_.emplace(std::move(*made));
+      else done = std::unexpected(std::move(made).error());
+    }
+    if (sandbox_) {
+      verdict.profile = name_of(sandbox_->profile());
+      if (verdict.mode != Mode::inproc) done = judge_tests(submission, *language, verdict, stop);
+      else if (submission.language == "python") done = judge_inproc(submission, *language, verdict, stop);
+      else verdict.reason = fmt::format("unsupported: mode inproc is for python, not for {}", submission.language);
+    }
+    if (done) break;
+    const bool inside = sandbox_.has_value();  // else it could not even be made
+    sandbox_.reset();  // it is of no more use; the next one is new
+    verdict.reason = "judge_error: " + done.error().what();
+    if (tried < kTries) continue;
+    if (inside && broken_by_candidate(done.error())) {
+      // To break the judge must not pay: what it cannot be given a verdict for, it has not passed.
+      verdict.suspect = true;
+      verdict.tests.assign(submission.tests.size(), TestVerdict{TestOutcome::error, RunOutcome::bad_protocol, "broke two sandboxes"});
+      verdict.reason.clear();
+    }
+    break;
+  }
+  conclude(verdict, RewardRule::all);
+  return verdict;
+}
+
+Result<SandboxEnd> Slot::run_once(const SandboxRun& spec, Measured& measured, const std::function<bool()>& stop) {
+  DROVER_TRY(SandboxEnd end, sandbox_->run(spec, stop));
+  ++measured.runs;
+  measured.cpu += end.cpu;
+  measured.wall += end.wall;
+  measured.rss_peak_bytes = std::max(measured.rss_peak_bytes, end.rss_peak_bytes);
+  measured.left_behind += end.left_behind;
+  if (!end.errors.empty()) measured.errors = end.errors.substr(end.errors.size() - std::min(end.errors.size(), kErrorsShown));
+  return end;
+}
+
+Result<Slot::Ran> Slot::run(const SandboxRun& spec, const Limits& limits, Measured& measured, const std::function<bool()>& stop) {
+  DROVER_TRY(SandboxEnd end, run_once(spec, measured, stop));
+  // At the CPU limit's edge, and where a sleeper and a starved program look alike: once more, and that one decides.
+  const bool edge = end.kind != SandboxEndKind::cpu_limit && end.cpu >= limits.cpu * 4 / 5 && end.kind != SandboxEndKind::cancelled;
+  if (edge || end.kind == SandboxEndKind::wall_limit) {
+    ++measured.reruns;
+    measured.near_limit = measured.near_limit || edge;
+    DROVER_TRY(end, run_once(spec, measured, stop));
+  }
+  const bool over = end.kind != SandboxEndKind::cancelled && end.cpu >= limits.cpu;
+  return Ran{.end = std::move(end), .over_cpu = over};
+}
+
+Result<bool> Slot::compile(const Submission& submission, const Language& language, const std::string& code, std::string& artifact, Verdict& verdict, const std::function<bool()>& stop) {
+  const SandboxRun spec{.argv = language.compile,
+                        .env = {"PATH=/usr/bin:/bin", "HOME=/w", "LANG=C.UTF-8", "TMPDIR=/w"},
+                        .files = {{language.source, code}},
+                        .limits = {.cpu = Seconds(30), .wall = Seconds(120), .memory_bytes = std::uint64_t{2} << 30, .address_bytes = std::uint64_t{8} << 30, .output_bytes = 1 << 20, .error_bytes = 1 << 20,
+                                   .disk_bytes = std::uint64_t{256} << 20, .processes = 64},
+                        .take = language.artifact};
+  DROVER_TRY(SandboxEnd end, sandbox_->run(spec, stop));
+  verdict.measured.compile_cpu += end.cpu;
+  TestVerdict& compiled = verdict.compile.emplace();
+  const RunOutcome how = outcome_of(end, false, compiled.detail);
+  if (how == RunOutcome::cancelled) return fail(ErrorCode::refused, "cancelled");
+  if (how == RunOutcome::judge_error) {
+    verdict.reason = fmt::format("unsupported: {} is not there", language.needs);
+    return false;
+  }
+  if (how == RunOutcome::ok && end.taken) {
+    compiled = {TestOutcome::pass, RunOutcome::ok, {}};
+    artifact = std::move(*end.taken);
+    return true;
+  }
+  compiled.outcome = TestOutcome::error;
+  compiled.run = how == RunOutcome::nonzero_exit || how == RunOutcome::ok ? RunOutcome::compile_error : how;
+  verdict.measured.errors = end.errors.substr(0, kErrorsShown);
+  verdict.tests.assign(submission.tests.size(), TestVerdict{TestOutcome::not_reached, RunOutcome::compile_error, {}});
+  return false;
+}
+
+Result<void> Slot::judge_tests(const Submission& submission, const Language& language, Verdict& verdict, const std::function<bool()>& stop) {
+  std::string artifact;
+  const bool per_test = verdict.mode == Mode::exit;  // the test is linked into the program
+  if (!language.compile.empty() && !per_test) {
+    DROVER_TRY(const bool compiled, compile(submission, language, submission.code, artifact, verdict, stop));
+    if (!compiled) return {};
+  }
+  for (const Test& test : submission.tests) {
+    std::string program = submission.code;
+    const auto* const io = std::get_if<IoTest>(&test);
+    if (io == nullptr) {
+      program += "\n" + std::get<CodeTest>(test).code + "\n";
+      if (!language.compile.empty()) {
+        DROVER_TRY(const bool compiled, compile(submission, language, program, artifact, verdict, stop));
+        if (!compiled) return {};
+      }
+    }
+    SandboxRun spec{.argv = language.run, .input = io == nullptr ? std::string_view() : std::string_view(io->input), .limits = sandbox_limits(submission.limits, language)};
+    if (language.compile.empty()) spec.files = {{language.source, program}};
+    else spec.files = {{language.artifact, artifact}};
+    DROVER_TRY(const Ran ran, run(spec, submission.limits, verdict.measured, stop));
+    TestVerdict one;
+    one.run = outcome_of(ran.end, ran.over_cpu, one.detail);
+    if (one.run == RunOutcome::cancelled) {
+      verdict.reason = "cancelled";
+      return {};
+    }
+    if (one.run == RunOutcome::judge_error) {
+      verdict.reason = fmt::format("unsupported: {} is not there", language.needs);
+      return {};
+    }
+    if (one.run != RunOutcome::ok) one.outcome = io == nullptr && one.run == RunOutcome::nonzero_exit ? TestOutcome::fail : TestOutcome::error;
+    else one.outcome = io == nullptr || agrees(ran.end.output, *io) ? TestOutcome::pass : TestOutcome::fail;
+    verdict.tests.push_back(std::move(one));
+  }
+  return {};
+}
+
+Result<void> Slot::judge_inproc(const Submission& submission, const Language& language, Verdict& verdict, const std::function<bool()>& stop) {
+  const std::string tests = inproc_tests(submission);
+  const SandboxRun spec{.argv = language.run,
+                        .files = {{language.source, inproc_harness()}, {"candidate.py", submission.code}, {"tests.json", tests}},
+                        .limits = sandbox_limits(submission.limits, language),
+                        .take = kInprocResults,
+                        .take_max = 1 << 20};
+  DROVER_TRY(const Ran ran, run(spec, submission.limits, verdict.measured, stop));
+  std::string detail;
+  const RunOutcome how = outcome_of(ran.end, ran.over_cpu, detail);
+  if (how == RunOutcome::cancelled) verdict.reason = "cancelled";
+  else if (how == RunOutcome::judge_error) verdict.reason = fmt::format("unsupported: {} is not there", language.needs);
+  else verdict.tests = read_inproc(ran.end.taken.value_or(""), submission.tests.size(), how, detail);
+  return {};
+}
+
+}  // namespace drover::judge

@@ -1,0 +1,58 @@
+#pragma once
+/// The slot driver: one a worker. It holds the tests and the verdict, parses hostile bytes and owns a sandbox; candidates are never
+/// workers. Whatever a candidate does is a Verdict; a fault of the host is tried again on a new sandbox, and then `not_judged`.
+///
+/// Limits decide as measured, not as they fall: a run is ended at 1.2 times its CPU limit; one that ended between 0.8 and 1.2 of it is
+/// repeated once, and the second decides against the limit.
+
+#include <functional>
+#include <optional>
+#include <string>
+
+#include "drover/context.hpp"
+#include "drover/sandbox.hpp"
+#include "drover/task.hpp"
+#include "judge/language.hpp"
+#include "judge/verdict.hpp"
+
+namespace drover::judge {
+
+struct SlotOptions {
+  std::string profile{};  ///< "root", "userns", or "" = the strongest this host allows
+  std::string require{};  ///< layers without which nothing is judged
+  friend bool operator==(const SlotOptions&, const SlotOptions&) = default;
+};
+std::string json_of(const SlotOptions& options);
+Result<SlotOptions> parse_slot_options(std::string_view json);
+Result<Sandbox> make_sandbox(const SlotOptions& options);
+
+class Slot {
+ public:
+  /// From Context::setup: json_of(SlotOptions).
+  static Result<Slot> start(Context& context);
+  Slot(SlotOptions options, Sandbox sandbox) : options_(std::move(options)), sandbox_(std::move(sandbox)) {}
+
+  /// The task: a submission as JSON in, its verdict as JSON out. Errors: usage (no submission), refused (cancelled).
+  Result<std::string> judge(const std::string& submission, Context& context);
+  /// `stop`: asked every 50 ms; true ends the submission as not judged.
+  Verdict judge(const Submission& submission, const std::function<bool()>& stop);
+
+ private:
+  struct Ran {
+    SandboxEnd end;
+    bool over_cpu = false;  ///< by the rule above
+  };
+  Result<Ran> run(const SandboxRun& spec, const Limits& limits, Measured& measured, const std::function<bool()>& stop);
+  Result<SandboxEnd> run_once(const SandboxRun& spec, Measured& measured, const std::function<bool()>& stop);
+  Result<void> judge_tests(const Submission& submission, const Language& language, Verdict& verdict, const std::function<bool()>& stop);
+  Result<void> judge_inproc(const Submission& submission, const Language& language, Verdict& verdict, const std::function<bool()>& stop);
+  /// False: it does not compile, and the verdict says so.
+  Result<bool> compile(const Submission& submission, const Language& language, const std::string& code, std::string& artifact, Verdict& verdict, const std::function<bool()>& stop);
+
+  SlotOptions options_;
+  std::optional<Sandbox> sandbox_;
+};
+
+inline constexpr auto judge_task = stateful_task<"judge", static_cast<Result<std::string> (Slot::*)(const std::string&, Context&)>(&Slot::judge)>;
+
+}  // namespace drover::judge

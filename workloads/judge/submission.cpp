@@ -1,0 +1,186 @@
+#include "judge/submission.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "judge/hash.hpp"
+
+namespace drover::judge {
+namespace {
+
+using json = nlohmann::json;
+
+constexpr std::pair<Mode, std::string_view> kModes[] = {{Mode::stdio, "stdio"}, {Mode::exit, "exit"}, {Mode::inproc, "inproc"}};
+constexpr std::pair<Comparison, std::string_view> kComparisons[] = {{Comparison::exact, "exact"}, {Comparison::tokens, "tokens"}, {Comparison::floats, "floats"}};
+
+template <class T, std::size_t N>
+std::string_view word_of(T value, const std::pair<T, std::string_view> (&table)[N]) {
+  return std::ranges::find(table, value, &std::pair<T, std::string_view>::first)->second;
+}
+template <class T, std::size_t N>
+std::optional<T> value_of(std::string_view word, const std::pair<T, std::string_view> (&table)[N]) {
+  const auto found = std::ranges::find(table, word, &std::pair<T, std::string_view>::second);
+  return found == std::end(table) ? std::nullopt : std::optional<T>(found->first);
+}
+
+Error wrong(const std::string& key, const std::string& why) { return Error(ErrorCode::usage, fmt::format("'{}': {}", key, why), "docs/judge_api.md has the shape of a submission"); }
+
+/// Takes keys out of an object; what is left over is unknown.
+class Reader {
+ public:
+  Reader(const json& object, std::string path) : object_(object), path_(std::move(path)) {}
+  Result<void> text(const char* key, std::string& into, bool required = false) {
+    const json* const value = take(key);
+    if (value == nullptr) return required ? Result<void>(std::unexpected(wrong(path_ + key, "is missing"))) : Result<void>();
+    if (!value->is_string()) return std::unexpected(wrong(path_ + key, "must be a text"));
+    into = value->get<std::string>();
+    return {};
+  }
+  Result<void> seconds(const char* key, Nanos& into) {
+    double value = static_cast<double>(into.count()) * 1e-9;
+    DROVER_CHECK(number(key, value, 0, 86400));
+    into = Nanos(static_cast<std::int64_t>(value * 1e9));
+    return {};
+  }
+  template <class T>
+  Result<void> count(const char* key, T& into, std::uint64_t unit, double max) {
+    double value = static_cast<double>(into / unit);
+    DROVER_CHECK(number(key, value, 1, max));
+    into = static_cast<T>(value * static_cast<double>(unit));
+    return {};
+  }
+  Result<void> number(const char* key, double& into, double min, double max) {
+    const json* const value = take(key);
+    if (value == nullptr) return {};
+    if (!value->is_number()) return std::unexpected(wrong(path_ + key, "must be a number"));
+    if (!(value->get<double>() >= min && value->get<double>() <= max)) return std::unexpected(wrong(path_ + key, fmt::format("must be from {} to {}", min, max)));
+    into = value->get<double>();
+    return {};
+  }
+  const json* take(const char* key) {
+    const auto found = object_.find(key);
+    if (found == object_.end()) return nullptr;
+    taken_.emplace_back(key);
+    return found->is_null() ? nullptr : &*found;
+  }
+  Result<void> nothing_else() const {
+    for (const auto& [key, value] : object_.items())
+      if (std::ranges::find(taken_, key) == taken_.end()) return std::unexpected(wrong(path_ + key, "is not known"));
+    return {};
+  }
+
+ private:
+  const json& object_;
+  std::string path_;
+  std::vector<std::string> taken_;
+};
+
+Result<Test> parse_test(const json& value, const std::string& path) {
+  if (value.is_string()) return CodeTest{value.get<std::string>()};
+  if (!value.is_object()) return std::unexpected(wrong(path, "must be an object or a text of code"));
+  Reader reader(value, path + ".");
+  if (value.contains("code")) {
+    CodeTest test;
+    DROVER_CHECK(reader.text("code", test.code, true));
+    DROVER_CHECK(reader.nothing_else());
+    return test;
+  }
+  IoTest test;
+  std::string comparison(word_of(test.comparison, kComparisons));
+  DROVER_CHECK(reader.text("input", test.input));
+  DROVER_CHECK(reader.text("output", test.output, true));
+  DROVER_CHECK(reader.text("compare", comparison));
+  DROVER_CHECK(reader.number("absolute", test.absolute, 0, 1e300));
+  DROVER_CHECK(reader.number("relative", test.relative, 0, 1e300));
+  DROVER_CHECK(reader.nothing_else());
+  const auto found = value_of(comparison, kComparisons);
+  if (!found) return std::unexpected(wrong(path + ".compare", "must be exact, tokens or floats"));
+  test.comparison = *found;
+  return test;
+}
+
+}  // namespace
+
+std::string_view name_of(Mode mode) { return word_of(mode, kModes); }
+std::string_view trust_of(Mode mode) { return mode == Mode::stdio ? "unforgeable" : "forgeable"; }
+
+Mode Submission::mode_chosen() const {
+  if (mode) return *mode;
+  if (std::ranges::all_of(tests, [](const Test& test) { return std::holds_alternative<IoTest>(test); })) return Mode::stdio;
+  return language == "python" ? Mode::inproc : Mode::exit;
+}
+
+Result<Submission> parse_submission(std::string_view text) {
+  const json object = json::parse(text, nullptr, false);
+  if (!object.is_object()) return fail(ErrorCode::usage, "a submission must be one JSON object", "docs/judge_api.md has its shape");
+  Submission submission;
+  Reader reader(object, "");
+  DROVER_CHECK(reader.text("id", submission.id));
+  DROVER_CHECK(reader.text("language", submission.language));
+  DROVER_CHECK(reader.text("code", submission.code, true));
+  std::string mode;
+  DROVER_CHECK(reader.text("mode", mode));
+  if (!mode.empty() && !(submission.mode = value_of(mode, kModes))) return std::unexpected(wrong("mode", "must be stdio, exit or inproc"));
+  if (const json* const tests = reader.take("tests")) {
+    if (!tests->is_array()) return std::unexpected(wrong("tests", "must be a list"));
+    for (std::size_t i = 0; i < tests->size(); ++i) {
+      DROVER_TRY(Test test, parse_test((*tests)[i], fmt::format("tests[{}]", i)));
+      submission.tests.push_back(std::move(test));
+    }
+  }
+  if (const json* const limits = reader.take("limits")) {
+    if (!limits->is_object()) return std::unexpected(wrong("limits", "must be an object"));
+    Reader of(*limits, "limits.");
+    Limits& l = submission.limits;
+    DROVER_CHECK(of.seconds("cpu_seconds", l.cpu));
+    DROVER_CHECK(of.seconds("wall_seconds", l.wall));
+    DROVER_CHECK(of.count("memory_mib", l.memory_bytes, 1 << 20, 1 << 20));
+    DROVER_CHECK(of.count("output_kib", l.output_bytes, 1 << 10, 1 << 20));
+    DROVER_CHECK(of.count("disk_mib", l.disk_bytes, 1 << 20, 1 << 16));
+    DROVER_CHECK(of.count("processes", l.processes, 1, 10'000));
+    DROVER_CHECK(of.nothing_else());
+  }
+  DROVER_CHECK(reader.nothing_else());
+  const bool io = submission.mode_chosen() == Mode::stdio;
+  for (std::size_t i = 0; i < submission.tests.size(); ++i)
+    if (std::holds_alternative<IoTest>(submission.tests[i]) != io)
+      return std::unexpected(wrong(fmt::format("tests[{}]", i), io ? "mode stdio needs input and output" : fmt::format("mode {} needs code", name_of(submission.mode_chosen()))));
+  return submission;
+}
+
+nlohmann::ordered_json json_of(const Submission& s) {
+  nlohmann::ordered_json tests = nlohmann::ordered_json::array();
+  for (const Test& test : s.tests) {
+    if (const auto* const code = std::get_if<CodeTest>(&test)) {
+      tests.push_back({{"code", code->code}});
+      continue;
+    }
+    const auto& io = std::get<IoTest>(test);
+    nlohmann::ordered_json one{{"input", io.input}, {"output", io.output}, {"compare", word_of(io.comparison, kComparisons)}};
+    if (io.comparison == Comparison::floats) one["absolute"] = io.absolute, one["relative"] = io.relative;
+    tests.push_back(std::move(one));
+  }
+  const auto seconds = [](Nanos time) { return static_cast<double>(time.count()) * 1e-9; };
+  return {{"id", s.id},
+          {"language", s.language},
+          {"mode", name_of(s.mode_chosen())},
+          {"code", s.code},
+          {"tests", std::move(tests)},
+          {"limits",
+           {{"cpu_seconds", seconds(s.limits.cpu)},
+            {"wall_seconds", seconds(s.limits.wall)},
+            {"memory_mib", s.limits.memory_bytes >> 20},
+            {"output_kib", s.limits.output_bytes >> 10},
+            {"disk_mib", s.limits.disk_bytes >> 20},
+            {"processes", s.limits.processes}}}};
+}
+
+std::string content_key(const Submission& submission) {
+  nlohmann::ordered_json content = json_of(submission);
+  content.erase("id");
+  return sha256_hex(content.dump(-1, ' ', false, json::error_handler_t::replace));
+}
+
+}  // namespace drover::judge

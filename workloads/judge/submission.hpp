@@ -1,0 +1,71 @@
+#pragma once
+/// What is to be judged: a program, its tests and its limits; and JSON of it, one object a submission (docs/judge_api.md).
+
+#include <cstdint>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "drover/types/error.hpp"
+#include "drover/types/time.hpp"
+
+namespace drover::judge {
+
+/// Where a verdict comes from, weakest last. What a mode's verdicts are worth is its `trust`.
+enum class Mode : std::uint8_t {
+  stdio,   ///< our process compares what the program printed
+  exit,    ///< the program's exit status, tests linked into it
+  inproc,  ///< tests run in the candidate's own interpreter
+};
+std::string_view name_of(Mode mode);
+/// "unforgeable", or "forgeable": a hostile program can write the verdict.
+std::string_view trust_of(Mode mode);
+
+enum class Comparison : std::uint8_t { exact, tokens, floats };
+
+/// stdio: bytes in, bytes expected.
+struct IoTest {
+  std::string input{}, output{};
+  Comparison comparison = Comparison::tokens;
+  double absolute = 1e-9, relative = 1e-9;  ///< floats: one of the two is enough
+  friend bool operator==(const IoTest&, const IoTest&) = default;
+};
+/// exit and inproc: code that fails unless the candidate is right.
+struct CodeTest {
+  std::string code{};
+  friend bool operator==(const CodeTest&, const CodeTest&) = default;
+};
+using Test = std::variant<IoTest, CodeTest>;
+
+/// For each run of the program: a test of stdio and exit, all tests of inproc together.
+struct Limits {
+  Nanos cpu = Seconds(5);
+  Nanos wall{};                              ///< 0: four times cpu and five seconds, against sleepers only
+  std::uint64_t memory_bytes = std::uint64_t{512} << 20;
+  std::uint64_t output_bytes = std::uint64_t{16} << 20;
+  std::uint64_t disk_bytes = std::uint64_t{64} << 20;
+  std::uint32_t processes = 64;
+  friend bool operator==(const Limits&, const Limits&) = default;
+};
+
+struct Submission {
+  std::string id{};
+  std::string language = "python";
+  std::string code{};
+  std::vector<Test> tests{};
+  Limits limits{};
+  std::optional<Mode> mode{};                ///< nothing: stdio for inputs and outputs, else inproc for python, exit for the rest
+  Mode mode_chosen() const;
+  friend bool operator==(const Submission&, const Submission&) = default;
+};
+
+/// Error usage names the key.
+Result<Submission> parse_submission(std::string_view json);
+nlohmann::ordered_json json_of(const Submission& submission);
+/// Everything a verdict depends on, without the id: equal keys, equal verdicts.
+std::string content_key(const Submission& submission);
+
+}  // namespace drover::judge

@@ -1,0 +1,108 @@
+#include "judge/verdict.hpp"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+namespace drover::judge {
+namespace {
+
+constexpr std::pair<RunOutcome, std::string_view> kRuns[] = {
+    {RunOutcome::ok, "ok"}, {RunOutcome::compile_error, "compile_error"}, {RunOutcome::load_error, "load_error"}, {RunOutcome::runtime_error, "runtime_error"}, {RunOutcome::nonzero_exit, "nonzero_exit"},
+    {RunOutcome::signaled, "signaled"}, {RunOutcome::cpu_limit, "cpu_limit"}, {RunOutcome::wall_limit, "wall_limit"}, {RunOutcome::memory_limit, "memory_limit"}, {RunOutcome::output_limit, "output_limit"},
+    {RunOutcome::denied_syscall, "denied_syscall"}, {RunOutcome::bad_protocol, "bad_protocol"}, {RunOutcome::judge_error, "judge_error"}, {RunOutcome::cancelled, "cancelled"}};
+constexpr std::pair<TestOutcome, std::string_view> kTests[] = {{TestOutcome::pass, "pass"}, {TestOutcome::fail, "fail"}, {TestOutcome::error, "error"}, {TestOutcome::not_reached, "not_reached"}};
+constexpr std::pair<SubmissionOutcome, std::string_view> kSubmissions[] = {{SubmissionOutcome::all_passed, "all_passed"}, {SubmissionOutcome::some_failed, "some_failed"},
+    {SubmissionOutcome::none_passed, "none_passed"}, {SubmissionOutcome::no_tests, "no_tests"}, {SubmissionOutcome::not_judged, "not_judged"}};
+constexpr std::pair<Mode, std::string_view> kModes[] = {{Mode::stdio, "stdio"}, {Mode::exit, "exit"}, {Mode::inproc, "inproc"}};
+
+template <class T, std::size_t N>
+std::string_view word_of(T value, const std::pair<T, std::string_view> (&table)[N]) {
+  return std::ranges::find(table, value, &std::pair<T, std::string_view>::first)->second;
+}
+template <class T, std::size_t N>
+bool read_word(const nlohmann::json& value, T& into, const std::pair<T, std::string_view> (&table)[N]) {
+  if (!value.is_string()) return false;
+  const auto found = std::ranges::find(table, value.get<std::string>(), &std::pair<T, std::string_view>::second);
+  if (found == std::end(table)) return false;
+  into = found->first;
+  return true;
+}
+
+nlohmann::ordered_json json_of(const TestVerdict& test) {
+  nlohmann::ordered_json one{{"outcome", name_of(test.outcome)}, {"run", name_of(test.run)}};
+  if (!test.detail.empty()) one["detail"] = test.detail;
+  return one;
+}
+
+bool read(const nlohmann::json& value, TestVerdict& into) {
+  if (!value.is_object() || !value.contains("outcome") || !value.contains("run")) return false;
+  into.detail = value.value("detail", "");
+  return read_word(value["outcome"], into.outcome, kTests) && read_word(value["run"], into.run, kRuns);
+}
+
+}  // namespace
+
+std::string_view name_of(RunOutcome outcome) { return word_of(outcome, kRuns); }
+std::string_view name_of(TestOutcome outcome) { return word_of(outcome, kTests); }
+std::string_view name_of(SubmissionOutcome outcome) { return word_of(outcome, kSubmissions); }
+
+void conclude(Verdict& verdict, RewardRule rule) {
+  if (!verdict.reason.empty()) {
+    verdict.outcome = SubmissionOutcome::not_judged;
+    verdict.reward.reset();
+    return;
+  }
+  const std::size_t tests = verdict.tests.size();
+  verdict.passed = static_cast<std::uint64_t>(std::ranges::count(verdict.tests, TestOutcome::pass, &TestVerdict::outcome));
+  verdict.outcome = tests == 0 ? SubmissionOutcome::no_tests : verdict.passed == tests ? SubmissionOutcome::all_passed : verdict.passed == 0 ? SubmissionOutcome::none_passed : SubmissionOutcome::some_failed;
+  if (tests == 0) verdict.reward.reset();
+  else verdict.reward = rule == RewardRule::fraction ? static_cast<double>(verdict.passed) / static_cast<double>(tests) : verdict.passed == tests ? 1.0 : 0.0;
+}
+
+std::string json_of(const Verdict& v) {
+  nlohmann::ordered_json tests = nlohmann::ordered_json::array();
+  for (const TestVerdict& test : v.tests) tests.push_back(json_of(test));
+  nlohmann::ordered_json object{{"id", v.id},
+                                {"outcome", name_of(v.outcome)},
+                                {"reward", v.reward ? nlohmann::ordered_json(*v.reward) : nlohmann::ordered_json(nullptr)},
+                                {"passed", v.passed},
+                                {"total", v.tests.size()},
+                                {"mode", name_of(v.mode)},
+                                {"trust", trust_of(v.mode)},
+                                {"profile", v.profile}};
+  if (!v.reason.empty()) object["reason"] = v.reason;
+  if (v.suspect) object["suspect"] = true;
+  if (v.compile) object["compile"] = json_of(*v.compile);
+  object["tests"] = std::move(tests);
+  const auto seconds = [](Nanos time) { return static_cast<double>(time.count() / 1000) / 1e6; };
+  const Measured& m = v.measured;
+  object["measured"] = {{"cpu_seconds", seconds(m.cpu)}, {"wall_seconds", seconds(m.wall)}, {"compile_cpu_seconds", seconds(m.compile_cpu)}, {"rss_peak_bytes", m.rss_peak_bytes}, {"runs", m.runs},
+                        {"reruns", m.reruns}, {"left_behind", m.left_behind}, {"near_limit", m.near_limit}, {"cached", m.cached}, {"errors", m.errors}};
+  return object.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+}
+
+Result<Verdict> parse_verdict(std::string_view text) try {
+  const nlohmann::json object = nlohmann::json::parse(text, nullptr, false);
+  const auto broken = [] { return fail(ErrorCode::corrupt, "this is no verdict of judge"); };
+  for (const char* const key : {"id", "outcome", "reward", "passed", "mode", "profile", "tests", "measured"})
+    if (!object.is_object() || !object.contains(key)) return broken();
+  Verdict v;
+  if (!object["id"].is_string() || !object["profile"].is_string() || !object["passed"].is_number_unsigned() || !object["tests"].is_array() || !object["measured"].is_object()) return broken();
+  v.id = object["id"], v.profile = object["profile"], v.passed = object["passed"];
+  v.reason = object.value("reason", "");
+  v.suspect = object.value("suspect", false);
+  if (object["reward"].is_number()) v.reward = object["reward"].get<double>();
+  if (!read_word(object["outcome"], v.outcome, kSubmissions) || !read_word(object["mode"], v.mode, kModes)) return broken();
+  if (object.contains("compile") && !read(object["compile"], v.compile.emplace())) return broken();
+  for (const auto& one : object["tests"])
+    if (!read(one, v.tests.emplace_back())) return broken();
+  const nlohmann::json& m = object["measured"];
+  const auto time = [&](const char* key) { return Nanos(static_cast<std::int64_t>(m.value(key, 0.0) * 1e9)); };
+  v.measured = {.cpu = time("cpu_seconds"), .wall = time("wall_seconds"), .compile_cpu = time("compile_cpu_seconds"), .rss_peak_bytes = m.value("rss_peak_bytes", std::uint64_t{0}), .runs = m.value("runs", 0U),
+                .reruns = m.value("reruns", 0U), .left_behind = m.value("left_behind", 0U), .near_limit = m.value("near_limit", false), .cached = m.value("cached", false), .errors = m.value("errors", "")};
+  return v;
+} catch (const nlohmann::json::exception&) {
+  return fail(ErrorCode::corrupt, "this is no verdict of judge: a value has another type");
+}
+
+}  // namespace drover::judge

@@ -1,0 +1,65 @@
+#pragma once
+/// What came of a submission: closed sets of outcomes for run, test and submission, each with its evidence. Everything outside
+/// `measured` is a function of submission, languages and profile alone: byte-identical for any number of workers and any load.
+
+#include <cstdint>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "drover/types/time.hpp"
+#include "judge/submission.hpp"
+
+namespace drover::judge {
+
+enum class RunOutcome : std::uint8_t {
+  ok, compile_error, load_error, runtime_error, nonzero_exit, signaled, cpu_limit, wall_limit, memory_limit, output_limit, denied_syscall, bad_protocol, judge_error, cancelled
+};
+enum class TestOutcome : std::uint8_t { pass, fail, error, not_reached };
+enum class SubmissionOutcome : std::uint8_t { all_passed, some_failed, none_passed, no_tests, not_judged };
+std::string_view name_of(RunOutcome outcome);
+std::string_view name_of(TestOutcome outcome);
+std::string_view name_of(SubmissionOutcome outcome);
+
+struct TestVerdict {
+  TestOutcome outcome = TestOutcome::not_reached;
+  RunOutcome run = RunOutcome::ok;
+  std::string detail{};     ///< class of an exception, signal, exit status, limit
+  friend bool operator==(const TestVerdict&, const TestVerdict&) = default;
+};
+
+/// Differs from run to run.
+struct Measured {
+  Nanos cpu{}, wall{}, compile_cpu{};
+  std::uint64_t rss_peak_bytes = 0;
+  std::uint32_t runs = 0, reruns = 0, left_behind = 0;
+  bool near_limit = false;  ///< a run ended within a fifth of its CPU limit and was repeated
+  bool cached = false;      ///< verdict of an equal submission
+  std::string errors{};     ///< the end of its stderr
+};
+
+struct Verdict {
+  std::string id{};
+  SubmissionOutcome outcome = SubmissionOutcome::not_judged;
+  std::optional<double> reward{};  ///< nothing: not judged
+  std::uint64_t passed = 0;
+  Mode mode{};
+  std::string profile{};
+  std::string reason{};            ///< not_judged: why
+  bool suspect = false;            ///< it broke two sandboxes in a row: no verdict to trust, and no reward for it either
+  std::optional<TestVerdict> compile{};
+  std::vector<TestVerdict> tests{};
+  Measured measured{};
+};
+
+enum class RewardRule : std::uint8_t { all, fraction };  ///< 1 for all tests and else 0; or passed / tests
+
+/// Counts, names the outcome, gives the reward. `not_judged` with its reason stays.
+void conclude(Verdict& verdict, RewardRule rule);
+/// One line.
+std::string json_of(const Verdict& verdict);
+Result<Verdict> parse_verdict(std::string_view json);
+
+}  // namespace drover::judge
