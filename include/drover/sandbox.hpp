@@ -18,6 +18,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "drover/types/bytes.hpp"
@@ -73,6 +74,7 @@ struct SandboxRun {
   std::vector<SandboxFile> files{}; ///< at most 16; readable, writable and executable by the run
   std::string_view input{};         ///< its stdin, read-only
   SandboxLimits limits{};
+  int channel = -1;                 ///< becomes descriptor 3; borrowed until the run has begun (see `begun`)
   std::string take{};               ///< file of /w to be handed out in SandboxEnd::taken if it is a regular one of at most take_max bytes
   std::uint64_t take_max = std::uint64_t{64} << 20;
 };
@@ -93,7 +95,7 @@ std::string_view name_of(SandboxEndKind kind);
 struct SandboxEnd {
   SandboxEndKind kind{};
   int code = 0;
-  std::string output, errors;       ///< stdout and stderr, each up to its limit
+  std::string output{}, errors{};   ///< stdout and stderr, each up to its limit
   bool errors_cut = false;
   Nanos cpu{}, wall{};              ///< cpu: of all processes, by the kernel's count at their end
   std::uint64_t rss_peak_bytes = 0;
@@ -110,9 +112,10 @@ class Sandbox {
   Sandbox& operator=(Sandbox&&) noexcept;
   ~Sandbox();
 
-  /// Returns within limits.wall and some 5 s. `stop` is asked every 50 ms; true ends the run as cancelled. Errors: usage (argv, names
+  /// Returns within limits.wall and some 5 s. `stop` is asked every 50 ms; true ends the run as cancelled. `begun` is called once the
+  /// run has been handed over with copies of its descriptors: the caller's copy of `channel` may be closed. Errors: usage (argv, names
   /// or sizes out of bounds; the sandbox stays usable), timed_out (a process cannot be killed), closed (the warden died), system.
-  Result<SandboxEnd> run(const SandboxRun& run, const std::function<bool()>& stop = {});
+  Result<SandboxEnd> run(const SandboxRun& run, const std::function<bool()>& stop = {}, const std::function<void()>& begun = {});
 
   SandboxProfile profile() const;
   /// What is in force, sorted: "ipc_namespace", "landlock", "net_namespace", "own_uid", "seccomp", ...
@@ -123,5 +126,9 @@ class Sandbox {
   explicit Sandbox(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };
+
+/// Runs two programs at once, each with one end of a stream as its descriptor 3 (`channel` of both is set here). The first leads: when it
+/// ends the stream ends, and a second one that does not end by that is cancelled. Errors: as Sandbox::run, of either.
+Result<std::pair<SandboxEnd, SandboxEnd>> run_pair(Sandbox& first, SandboxRun first_run, Sandbox& second, SandboxRun second_run, const std::function<bool()>& stop = {});
 
 }  // namespace drover

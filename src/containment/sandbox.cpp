@@ -1,10 +1,13 @@
 #include "drover/sandbox.hpp"
 
-#include <array>
+#include <sys/wait.h>
+
 #include <algorithm>
+#include <array>
+#include <atomic>
 #include <csignal>
 #include <cstring>
-#include <sys/wait.h>
+#include <thread>
 
 #include "keeper/helper_images.hpp"
 #include "os/clock.hpp"
@@ -206,7 +209,7 @@ Result<Sandbox> Sandbox::start(const SandboxOptions& options, TimePoint deadline
   return fail(ErrorCode::unavailable, "no sandbox can be made here: " + why_not, "allow user namespaces, or run as root");
 }
 
-Result<SandboxEnd> Sandbox::run(const SandboxRun& run, const std::function<bool()>& stop) {
+Result<SandboxEnd> Sandbox::run(const SandboxRun& run, const std::function<bool()>& stop, const std::function<void()>& begun) {
   Impl& i = *impl_;
   static const std::vector<std::string> kEnvironment{"PATH=/usr/local/bin:/usr/bin:/bin", "HOME=/w", "LANG=C.UTF-8", "TZ=UTC", "PYTHONHASHSEED=0"};
   const std::vector<std::string>& env = run.env.empty() ? kEnvironment : run.env;
@@ -233,15 +236,17 @@ Result<SandboxEnd> Sandbox::run(const SandboxRun& run, const std::function<bool(
     fds.push_back(one.get());
     files.push_back(std::move(one));
   }
+  if (run.channel >= 0) fds.push_back(run.channel);
   const SandboxLimits& l = run.limits;
   const std::uint32_t number = ++i.runs;
   const wire::WardenRun message{.argc = static_cast<std::uint32_t>(run.argv.size()), .envc = static_cast<std::uint32_t>(env.size()), .files = static_cast<std::uint32_t>(run.files.size()),
-                                .blob_bytes = static_cast<std::uint32_t>(strings.size()), .number = number, .take = run.take.empty() ? 0U : 1U, .cpu_ns = l.cpu.count(), .wall_ns = l.wall.count(),
+                                .blob_bytes = static_cast<std::uint32_t>(strings.size()), .number = number, .take = run.take.empty() ? 0U : 1U, .channel = run.channel >= 0 ? 1U : 0U, .cpu_ns = l.cpu.count(), .wall_ns = l.wall.count(),
                                 .memory_bytes = l.memory_bytes, .address_bytes = l.address_bytes, .tmpfs_bytes = l.disk_bytes, .tmpfs_inodes = l.inodes, .file_bytes = l.disk_bytes,
                                 .stack_bytes = l.stack_bytes, .processes = l.processes, .open_files = l.open_files};
   DROVER_CHECK(send_message(i.socket.get(), std::as_bytes(std::span(&message, 1)), fds));
   output.write_end.reset();
   errors.write_end.reset();
+  if (begun) begun();
   DROVER_CHECK(i.poller.add(output.read_end.get(), kFromOutput));
   DROVER_CHECK(i.poller.add(errors.read_end.get(), kFromErrors));
 
@@ -319,6 +324,24 @@ Result<SandboxEnd> Sandbox::run(const SandboxRun& run, const std::function<bool(
     DROVER_TRY(end.taken, read_whole(word->fd.get(), run.take_max));
   }
   return end;
+}
+
+Result<std::pair<SandboxEnd, SandboxEnd>> run_pair(Sandbox& first, SandboxRun first_run, Sandbox& second, SandboxRun second_run, const std::function<bool()>& stop) {
+  DROVER_TRY(auto ends, make_stream_sockets());
+  first_run.channel = ends.first.get();
+  second_run.channel = ends.second.get();
+  std::atomic<bool> over = false;
+  Result<SandboxEnd> follower = fail(ErrorCode::closed, "the second program was not started");
+  Result<SandboxEnd> leader = follower;
+  {
+    const std::jthread beside([&] { follower = second.run(second_run, [&] { return over.load(); }, [&] { ends.second.reset(); }); ends.second.reset(); });
+    leader = first.run(first_run, stop, [&] { ends.first.reset(); });
+    ends.first.reset();
+    over = true;
+  }
+  if (!leader) return std::unexpected(std::move(leader).error());
+  if (!follower) return std::unexpected(std::move(follower).error().with("the second program"));
+  return std::pair(std::move(*leader), std::move(*follower));
 }
 
 }  // namespace drover

@@ -19,6 +19,12 @@ Result<std::pair<UniqueFd, UniqueFd>> make_message_sockets() {
   return std::pair(UniqueFd(pair[0]), UniqueFd(pair[1]));
 }
 
+Result<std::pair<UniqueFd, UniqueFd>> make_stream_sockets() {
+  std::array<int, 2> pair{};
+  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair.data()) != 0) return fail_errno(errno, "create a stream");
+  return std::pair(UniqueFd(pair[0]), UniqueFd(pair[1]));
+}
+
 Result<void> send_message(int socket, std::span<const std::byte> bytes, std::span<const int> fds) {
   DROVER_ASSERT(fds.size() <= kFdsMax, fds.size());
   alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int) * kFdsMax)> control{};

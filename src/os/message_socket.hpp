@@ -13,6 +13,8 @@
 namespace drover {
 
 Result<std::pair<UniqueFd, UniqueFd>> make_message_sockets();
+/// The same for bytes, blocking: for two programs that talk to each other.
+Result<std::pair<UniqueFd, UniqueFd>> make_stream_sockets();
 
 /// Errors: busy (the queue is full: again later), closed (the peer is gone).
 Result<void> send_message(int socket, std::span<const std::byte> bytes, std::span<const int> fds = {});

@@ -275,7 +275,9 @@ void limit(int words, __rlimit_resource_t resource, std::uint64_t value, std::ui
 [[noreturn]] void become_candidate(const WardenRun& run, const int* fds, char* const* argv, char* const* env, std::uint32_t uid, int words) {
   for (int i = 0; i < 3; ++i)
     if (dup2(fds[1 + i], i) < 0) child_failed(words, WardenStep::fds);
-  if (syscall(SYS_close_range, 3u, ~0u, 4u /* CLOSE_RANGE_CLOEXEC */) != 0) child_failed(words, WardenStep::fds);
+  // 3 and 4 are the warden's own here, so none of what came with the run.
+  if (run.channel != 0 && dup2(fds[4 + run.files], 3) < 0) child_failed(words, WardenStep::fds);
+  if (syscall(SYS_close_range, 3u + run.channel, ~0u, 4u /* CLOSE_RANGE_CLOEXEC */) != 0) child_failed(words, WardenStep::fds);
   setsid();
   if (chdir("/w") != 0) child_failed(words, WardenStep::tmpfs);
   umask(077);
@@ -455,6 +457,10 @@ void run_one(const WardenRun& run, int* fds, const char** strings) {
   if (first == 0) become_candidate(run, fds, const_cast<char* const*>(strings), const_cast<char* const*>(strings + run.argc + 1), uid, words[1]);
   const int clone_error = errno;
   close(words[1]);
+  if (run.channel != 0) {
+    close(fds[4 + run.files]);
+    fds[4 + run.files] = -1;
+  }
   for (int i = 1; i < 4; ++i) {  // the other ends see the end of file when the last candidate is gone
     close(fds[i]);
     fds[i] = -1;
@@ -484,7 +490,7 @@ void run_one(const WardenRun& run, int* fds, const char** strings) {
 
 bool is_valid(const WardenRun& run, std::size_t bytes, std::size_t fds) {
   return bytes == sizeof run && run.magic == kWardenMagic && run.kind == WardenKind::run && run.argc >= 1 && run.argc <= kWardenStringsMax && run.envc <= kWardenStringsMax &&
-         run.files <= kWardenFilesMax && run.take <= 1 && run.blob_bytes != 0 && run.blob_bytes <= kWardenBlobBytesMax && fds == 4 + run.files;
+         run.files <= kWardenFilesMax && run.take <= 1 && run.channel <= 1 && run.blob_bytes != 0 && run.blob_bytes <= kWardenBlobBytesMax && fds == 4 + run.files + run.channel;
 }
 
 /// The strings of a blob; they point into a mapping that stays until the next call.

@@ -18,7 +18,7 @@ inline constexpr std::uint32_t kWardenMagic = 0x4e445257u;  // "WRDN"
 inline constexpr int kWardenSocketFd = 3;
 inline constexpr int kWardenOwnerFd = 4;  // pidfd of the owner's process
 inline constexpr std::uint32_t kWardenFilesMax = 16;
-inline constexpr std::uint32_t kWardenFdsMax = 4 + kWardenFilesMax;
+inline constexpr std::uint32_t kWardenFdsMax = 5 + kWardenFilesMax;
 inline constexpr std::uint32_t kWardenStringsMax = 4096;
 inline constexpr std::uint32_t kWardenBlobBytesMax = 1u << 20;
 
@@ -49,6 +49,8 @@ struct WardenRun {
   std::uint32_t argc = 0, envc = 0, files = 0, blob_bytes = 0;
   std::uint32_t number = 0;        ///< of the run; comes back in its end
   std::uint32_t take = 0;          ///< 1: the last string names a file to be handed out at the end
+  std::uint32_t channel = 0;       ///< 1: the last descriptor becomes descriptor 3
+  std::uint32_t reserved = 0;
   std::int64_t cpu_ns = 0, wall_ns = 0;
   std::uint64_t memory_bytes = 0;  ///< resident, all processes together, looked at every 10 ms
   std::uint64_t address_bytes = 0; ///< RLIMIT_AS; 0: none

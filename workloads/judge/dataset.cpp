@@ -3,10 +3,13 @@
 #include <fmt/format.h>
 #include <zlib.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <regex>
+#include <set>
 
 namespace drover::judge {
 namespace {
@@ -56,9 +59,25 @@ struct Problem {
 Result<Problem> humaneval(const json& record) {
   const auto id = text_of(record, "task_id"), prompt = text_of(record, "prompt"), entry = text_of(record, "entry_point"), solution = text_of(record, "canonical_solution"), test = text_of(record, "test");
   if (!id || !prompt || !entry || !solution || !test) return fail(ErrorCode::usage, "lacks task_id, prompt, entry_point, canonical_solution or test");
-  Problem problem{.submission = {.id = *id}, .prompt = *prompt, .canonical = *prompt + *solution};
+  Problem problem{.submission = {.id = *id, .prelude = *prompt, .entry_points = {*entry}}, .prompt = *prompt, .canonical = *prompt + *solution};
   problem.submission.tests.push_back(CodeTest{fmt::format("{}\ncheck({})\n", *test, *entry)});
   return problem;
+}
+
+/// What the author's solution defines at its top level and the tests use.
+std::vector<std::string> names_used(const std::string& solution, const std::vector<Test>& tests) {
+  static const std::regex defined(R"((?:^|\n)(?:async +def|def|class) +([A-Za-z_]\w*)|(?:^|\n)([A-Za-z_]\w*) *=[^=])"), word(R"([A-Za-z_]\w*)");
+  std::set<std::string> used;
+  for (const Test& test : tests) {
+    const std::string& code = std::get<CodeTest>(test).code;
+    for (std::sregex_iterator at(code.begin(), code.end(), word), end; at != end; ++at) used.insert(at->str());
+  }
+  std::vector<std::string> names;
+  for (std::sregex_iterator at(solution.begin(), solution.end(), defined), end; at != end; ++at) {
+    const std::string name = (*at)[1].matched ? (*at)[1].str() : (*at)[2].str();
+    if (used.contains(name) && std::ranges::find(names, name) == names.end()) names.push_back(name);
+  }
+  return names;
 }
 
 Result<Problem> mbpp(const json& record) {
@@ -73,6 +92,10 @@ Result<Problem> mbpp(const json& record) {
     if (!test.is_string()) return fail(ErrorCode::usage, "test_list holds something other than texts");
     problem.submission.tests.push_back(CodeTest{setup.empty() ? test.get<std::string>() : setup + "\n" + test.get<std::string>()});
   }
+  problem.submission.entry_points = names_used(*solution, problem.submission.tests);
+  // The tests lean on the imports of the author's own solution.
+  static const std::regex import(R"((?:^|\n)((?:import|from) [^\n]*))");
+  for (std::sregex_iterator at(solution->begin(), solution->end(), import), end; at != end; ++at) problem.submission.prelude += (*at)[1].str() + "\n";
   return problem;
 }
 

@@ -5,37 +5,6 @@
 
 namespace drover::judge {
 
-std::string_view inproc_harness() {
-  return R"python(import json, os, random, sys
-out = os.open("results", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-with open("candidate.py", encoding="utf-8", errors="surrogatepass") as file:
-    source = file.read()
-with open("tests.json", encoding="utf-8") as file:
-    tests = json.load(file)
-sys.setrecursionlimit(10000)
-
-def run(test):
-    random.seed(0)
-    scope = {"__name__": "__main__", "__builtins__": __builtins__}
-    try:
-        exec(compile(source, "candidate.py", "exec"), scope)
-    except BaseException as error:
-        return "load " + type(error).__name__
-    try:
-        exec(compile(test, "test.py", "exec"), scope)
-    except AssertionError:
-        return "fail"
-    except BaseException as error:
-        return "error " + type(error).__name__
-    return "pass"
-
-for test in tests:
-    os.write(out, (run(test) + "\n").encode("utf-8", "replace"))
-sys.stdout.flush()
-os._exit(0)
-)python";
-}
-
 std::string inproc_tests(const Submission& submission) {
   nlohmann::json tests = nlohmann::json::array();
   for (const Test& test : submission.tests) tests.push_back(std::get<CodeTest>(test).code);

@@ -12,8 +12,7 @@
 
 namespace drover::judge {
 
-/// The Python program; it finds candidate.py and tests.json beside it and writes kInprocResults.
-std::string_view inproc_harness();
+/// The file that python/inproc.py writes; it finds candidate.py and tests.json beside it.
 inline constexpr const char* kInprocResults = "results";
 /// The tests as the harness reads them.
 std::string inproc_tests(const Submission& submission);

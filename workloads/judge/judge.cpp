@@ -29,7 +29,7 @@ class BatchPlan final : public JobPlan {
     schema.text("out", out_, "verdicts, one JSON object a line, in input order").positional(true);
     schema.choice("dataset", dataset_.kind, {"jsonl", "humaneval", "mbpp", "io"}, "shape of IN");
     schema.text("candidates", dataset_.candidates, "of a data set: `canonical` for its own solutions, or a file of {task_id, completion or solution}");
-    schema.choice("mode", mode_, {"", "stdio", "exit", "inproc"}, "instead of what each submission says");
+    schema.choice("mode", mode_, {"", "split", "stdio", "exit", "inproc"}, "instead of what each submission says");
     schema.duration("cpu", dataset_.cpu, {Nanos(0), Seconds(3600)}, "CPU time of a run instead of what each submission says; 0: as it says");
     schema.choice("reward", reward_, {"all", "fraction"}, "1 when all tests passed and else 0, or passed / tests");
     schema.choice("profile", slot_.profile, {"", "root", "userns"}, "of the sandbox; else the strongest this host allows");
@@ -39,6 +39,7 @@ class BatchPlan final : public JobPlan {
   Result<JobTraits> traits() override {
     in_ = fs::absolute(in_).lexically_normal().string();
     out_ = fs::absolute(out_).lexically_normal().string();
+    if (mode_ == "split") dataset_.mode = Mode::split;
     if (mode_ == "stdio") dataset_.mode = Mode::stdio;
     if (mode_ == "exit") dataset_.mode = Mode::exit;
     if (mode_ == "inproc") dataset_.mode = Mode::inproc;

@@ -9,11 +9,15 @@
 #include "drover/types/outcome.hpp"
 #include "judge/compare.hpp"
 #include "judge/inproc.hpp"
+#include "judge/python_sources.hpp"
+#include "judge/split.hpp"
 
 namespace drover::judge {
 namespace {
 
 constexpr std::size_t kErrorsShown = 2000;
+/// What the tests' own process may use: honest data costs it less than the candidate.
+Nanos tests_cpu(const Limits& limits) { return limits.cpu * 2 + Seconds(2); }
 constexpr int kTries = 2;  ///< sandboxes a submission may wear out by faults of the host
 
 TimePoint in(Nanos time) { return TimePoint(std::chrono::duration_cast<Nanos>(std::chrono::steady_clock::now().time_since_epoch()) + time); }
@@ -42,6 +46,20 @@ RunOutcome outcome_of(const SandboxEnd& end, bool over_cpu, std::string& detail)
     case not_started: detail = fmt::format("errno {}", end.code); return RunOutcome::judge_error;
   }
   std::unreachable();
+}
+
+void note(Measured& measured, const SandboxEnd& end) {
+  ++measured.runs;
+  measured.cpu += end.cpu;
+  measured.wall += end.wall;
+  measured.rss_peak_bytes = std::max(measured.rss_peak_bytes, end.rss_peak_bytes);
+  measured.left_behind += end.left_behind;
+  if (!end.errors.empty()) measured.errors = end.errors.substr(end.errors.size() - std::min(end.errors.size(), kErrorsShown));
+}
+
+/// The tests share one CPU limit: if it is used up although all were told, the last one has used it up.
+void over_the_limit(std::vector<TestVerdict>& tests) {
+  if (!tests.empty() && std::ranges::all_of(tests, [](const TestVerdict& one) { return one.outcome != TestOutcome::not_reached && one.run != RunOutcome::cpu_limit; })) tests.back() = {TestOutcome::error, RunOutcome::cpu_limit, {}};
 }
 
 SandboxLimits sandbox_limits(const Limits& limits, const Language& language) {
@@ -109,12 +127,14 @@ Verdict Slot::judge(const Submission& submission, const std::function<bool()>& s
     }
     if (sandbox_) {
       verdict.profile = name_of(sandbox_->profile());
-      if (verdict.mode != Mode::inproc) done = judge_tests(submission, *language, verdict, stop);
+      if (verdict.mode == Mode::stdio || verdict.mode == Mode::exit) done = judge_tests(submission, *language, verdict, stop);
+      else if (submission.language == "python" && verdict.mode == Mode::split) done = judge_split(submission, *language, verdict, stop);
       else if (submission.language == "python") done = judge_inproc(submission, *language, verdict, stop);
-      else verdict.reason = fmt::format("unsupported: mode inproc is for python, not for {}", submission.language);
+      else verdict.reason = fmt::format("unsupported: mode {} is for python, not for {}", name_of(verdict.mode), submission.language);
     }
     if (done) break;
     const bool inside = sandbox_.has_value();  // else it could not even be made
+    tests_.reset();
     sandbox_.reset();  // it is of no more use; the next one is new
     verdict.reason = "judge_error: " + done.error().what();
     if (tried < kTries) continue;
@@ -132,12 +152,7 @@ Verdict Slot::judge(const Submission& submission, const std::function<bool()>& s
 
 Result<SandboxEnd> Slot::run_once(const SandboxRun& spec, Measured& measured, const std::function<bool()>& stop) {
   DROVER_TRY(SandboxEnd end, sandbox_->run(spec, stop));
-  ++measured.runs;
-  measured.cpu += end.cpu;
-  measured.wall += end.wall;
-  measured.rss_peak_bytes = std::max(measured.rss_peak_bytes, end.rss_peak_bytes);
-  measured.left_behind += end.left_behind;
-  if (!end.errors.empty()) measured.errors = end.errors.substr(end.errors.size() - std::min(end.errors.size(), kErrorsShown));
+  note(measured, end);
   return end;
 }
 
@@ -223,7 +238,7 @@ Result<void> Slot::judge_tests(const Submission& submission, const Language& lan
 Result<void> Slot::judge_inproc(const Submission& submission, const Language& language, Verdict& verdict, const std::function<bool()>& stop) {
   const std::string tests = inproc_tests(submission);
   const SandboxRun spec{.argv = language.run,
-                        .files = {{language.source, inproc_harness()}, {"candidate.py", submission.code}, {"tests.json", tests}},
+                        .files = {{language.source, inproc_source()}, {"candidate.py", submission.code}, {"tests.json", tests}},
                         .limits = sandbox_limits(submission.limits, language),
                         .take = kInprocResults,
                         .take_max = 1 << 20};
@@ -233,6 +248,49 @@ Result<void> Slot::judge_inproc(const Submission& submission, const Language& la
   if (how == RunOutcome::cancelled) verdict.reason = "cancelled";
   else if (how == RunOutcome::judge_error) verdict.reason = fmt::format("unsupported: {} is not there", language.needs);
   else verdict.tests = read_inproc(ran.end.taken.value_or(""), submission.tests.size(), how, detail);
+  if (how == RunOutcome::cpu_limit) over_the_limit(verdict.tests);
+  return {};
+}
+
+Result<void> Slot::judge_split(const Submission& submission, const Language& language, Verdict& verdict, const std::function<bool()>& stop) {
+  if (!tests_) {
+    DROVER_TRY(Sandbox made, make_sandbox(options_));
+    tests_.emplace(std::move(made));
+  }
+  const std::string tests = split_tests(submission), tests_program = split_tests_source(), candidate_program = split_candidate_source();
+  SandboxRun candidate{.argv = language.run, .files = {{language.source, candidate_program}, {"candidate.py", submission.code}}, .limits = sandbox_limits(submission.limits, language)};
+  SandboxRun tester{.argv = language.run, .files = {{language.source, tests_program}, {"tests.json", tests}}, .limits = {.cpu = tests_cpu(submission.limits), .wall = candidate.limits.wall + tests_cpu(submission.limits)}, .take = kInprocResults, .take_max = 1 << 20};
+  tester.limits.memory_bytes = std::uint64_t{1} << 30;
+  std::optional<std::pair<SandboxEnd, SandboxEnd>> ends;
+  for (int tried = 1; tried <= 2; ++tried) {
+    DROVER_TRY(ends, run_pair(*tests_, tester, *sandbox_, candidate, stop));
+    const SandboxEnd& end = ends->second;
+    note(verdict.measured, end);
+    verdict.measured.cpu += ends->first.cpu;
+    // As in run(): once more at the limit's edge, and where a sleeper and a starved program look alike.
+    const bool edge = end.kind != SandboxEndKind::cpu_limit && end.cpu >= submission.limits.cpu * 4 / 5;
+    if (ends->first.kind == SandboxEndKind::cancelled || tried == 2 || !(edge || end.kind == SandboxEndKind::wall_limit)) break;
+    ++verdict.measured.reruns;
+    verdict.measured.near_limit = verdict.measured.near_limit || edge;
+  }
+  const auto& [tested, ran] = *ends;
+  if (tested.kind == SandboxEndKind::cancelled) {
+    verdict.reason = "cancelled";
+    return {};
+  }
+  if (tested.kind == SandboxEndKind::not_started) {
+    verdict.reason = fmt::format("unsupported: {} is not there", language.needs);
+    return {};
+  }
+  std::string detail;
+  const bool over = ran.cpu >= submission.limits.cpu;
+  RunOutcome how = outcome_of(ran, over, detail);
+  if (how == RunOutcome::nonzero_exit && ran.code == 9) how = RunOutcome::bad_protocol;  // its half of the harness gave up
+  SplitResult read = read_split(tested.taken.value_or(""), submission.tests.size(), how, detail, tested);
+  verdict.tests = std::move(read.tests);
+  verdict.candidate_answers = read.candidate_answers;
+  if (!read.unsupported.empty()) verdict.reason = "unsupported: a test passes an object that cannot be carried: " + read.unsupported;
+  else if (over) over_the_limit(verdict.tests);
   return {};
 }
 

@@ -45,12 +45,14 @@ class Slot {
   Result<Ran> run(const SandboxRun& spec, const Limits& limits, Measured& measured, const std::function<bool()>& stop);
   Result<SandboxEnd> run_once(const SandboxRun& spec, Measured& measured, const std::function<bool()>& stop);
   Result<void> judge_tests(const Submission& submission, const Language& language, Verdict& verdict, const std::function<bool()>& stop);
+  Result<void> judge_split(const Submission& submission, const Language& language, Verdict& verdict, const std::function<bool()>& stop);
   Result<void> judge_inproc(const Submission& submission, const Language& language, Verdict& verdict, const std::function<bool()>& stop);
   /// False: it does not compile, and the verdict says so.
   Result<bool> compile(const Submission& submission, const Language& language, const std::string& code, std::string& artifact, Verdict& verdict, const std::function<bool()>& stop);
 
   SlotOptions options_;
-  std::optional<Sandbox> sandbox_;
+  std::optional<Sandbox> sandbox_;  ///< of candidates
+  std::optional<Sandbox> tests_;    ///< split: of the tests' process; no candidate's code ever runs there
 };
 
 inline constexpr auto judge_task = stateful_task<"judge", static_cast<Result<std::string> (Slot::*)(const std::string&, Context&)>(&Slot::judge)>;

@@ -12,7 +12,7 @@ namespace {
 
 using json = nlohmann::json;
 
-constexpr std::pair<Mode, std::string_view> kModes[] = {{Mode::stdio, "stdio"}, {Mode::exit, "exit"}, {Mode::inproc, "inproc"}};
+constexpr std::pair<Mode, std::string_view> kModes[] = {{Mode::split, "split"}, {Mode::stdio, "stdio"}, {Mode::exit, "exit"}, {Mode::inproc, "inproc"}};
 constexpr std::pair<Comparison, std::string_view> kComparisons[] = {{Comparison::exact, "exact"}, {Comparison::tokens, "tokens"}, {Comparison::floats, "floats"}};
 
 template <class T, std::size_t N>
@@ -77,6 +77,10 @@ class Reader {
   std::vector<std::string> taken_;
 };
 
+bool is_name(const std::string& text) {
+  return !text.empty() && text.size() <= 200 && !(text[0] >= '0' && text[0] <= '9') && std::ranges::all_of(text, [](unsigned char c) { return c == '_' || (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); });
+}
+
 Result<Test> parse_test(const json& value, const std::string& path) {
   if (value.is_string()) return CodeTest{value.get<std::string>()};
   if (!value.is_object()) return std::unexpected(wrong(path, "must be an object or a text of code"));
@@ -104,12 +108,13 @@ Result<Test> parse_test(const json& value, const std::string& path) {
 }  // namespace
 
 std::string_view name_of(Mode mode) { return word_of(mode, kModes); }
-std::string_view trust_of(Mode mode) { return mode == Mode::stdio ? "unforgeable" : "forgeable"; }
+std::string_view trust_of(Mode mode) { return mode == Mode::stdio || mode == Mode::split ? "unforgeable" : "forgeable"; }
 
 Mode Submission::mode_chosen() const {
   if (mode) return *mode;
   if (std::ranges::all_of(tests, [](const Test& test) { return std::holds_alternative<IoTest>(test); })) return Mode::stdio;
-  return language == "python" ? Mode::inproc : Mode::exit;
+  if (language != "python") return Mode::exit;
+  return entry_points.empty() ? Mode::inproc : Mode::split;
 }
 
 Result<Submission> parse_submission(std::string_view text) {
@@ -122,12 +127,21 @@ Result<Submission> parse_submission(std::string_view text) {
   DROVER_CHECK(reader.text("code", submission.code, true));
   std::string mode;
   DROVER_CHECK(reader.text("mode", mode));
-  if (!mode.empty() && !(submission.mode = value_of(mode, kModes))) return std::unexpected(wrong("mode", "must be stdio, exit or inproc"));
+  if (!mode.empty() && !(submission.mode = value_of(mode, kModes))) return std::unexpected(wrong("mode", "must be split, stdio, exit or inproc"));
   if (const json* const tests = reader.take("tests")) {
     if (!tests->is_array()) return std::unexpected(wrong("tests", "must be a list"));
     for (std::size_t i = 0; i < tests->size(); ++i) {
       DROVER_TRY(Test test, parse_test((*tests)[i], fmt::format("tests[{}]", i)));
       submission.tests.push_back(std::move(test));
+    }
+  }
+  DROVER_CHECK(reader.text("prelude", submission.prelude));
+  if (const json* const names = reader.take("entry_points")) {
+    const json list = names->is_string() ? json::array({*names}) : *names;
+    if (!list.is_array()) return std::unexpected(wrong("entry_points", "must be a name or a list of names"));
+    for (const json& name : list) {
+      if (!name.is_string() || !is_name(name.get<std::string>())) return std::unexpected(wrong("entry_points", "holds something that is no name"));
+      submission.entry_points.push_back(name);
     }
   }
   if (const json* const limits = reader.take("limits")) {
@@ -167,6 +181,8 @@ nlohmann::ordered_json json_of(const Submission& s) {
           {"language", s.language},
           {"mode", name_of(s.mode_chosen())},
           {"code", s.code},
+          {"prelude", s.prelude},
+          {"entry_points", s.entry_points},
           {"tests", std::move(tests)},
           {"limits",
            {{"cpu_seconds", seconds(s.limits.cpu)},

@@ -16,6 +16,7 @@ namespace drover::judge {
 
 /// Where a verdict comes from, weakest last. What a mode's verdicts are worth is its `trust`.
 enum class Mode : std::uint8_t {
+  split,   ///< the tests run in another process, which calls the candidate's functions and gets plain data
   stdio,   ///< our process compares what the program printed
   exit,    ///< the program's exit status, tests linked into it
   inproc,  ///< tests run in the candidate's own interpreter
@@ -33,7 +34,7 @@ struct IoTest {
   double absolute = 1e-9, relative = 1e-9;  ///< floats: one of the two is enough
   friend bool operator==(const IoTest&, const IoTest&) = default;
 };
-/// exit and inproc: code that fails unless the candidate is right.
+/// split, exit and inproc: code that fails unless the candidate is right.
 struct CodeTest {
   std::string code{};
   friend bool operator==(const CodeTest&, const CodeTest&) = default;
@@ -55,9 +56,11 @@ struct Submission {
   std::string id{};
   std::string language = "python";
   std::string code{};
+  std::string prelude{};                     ///< split: the author's text before the tests: imports, helpers
+  std::vector<std::string> entry_points{};   ///< split: the names by which tests call the candidate
   std::vector<Test> tests{};
   Limits limits{};
-  std::optional<Mode> mode{};                ///< nothing: stdio for inputs and outputs, else inproc for python, exit for the rest
+  std::optional<Mode> mode{};                ///< nothing: stdio for inputs and outputs; python split where entry_points are named, else inproc; exit for the rest
   Mode mode_chosen() const;
   friend bool operator==(const Submission&, const Submission&) = default;
 };

@@ -76,7 +76,7 @@ Result<int> run(const std::vector<std::string>& words) {
   schema.text("file", file, "a program, or a submission as JSON (docs/judge_api.md); - is stdin").positional(true);
   schema.choice("language", language, {"", "bash", "c", "cpp", "node", "python"}, "of the program; else by its suffix");
   schema.text("tests", tests, R"(JSON list: {"input", "output"} or code)");
-  schema.choice("mode", mode, {"", "stdio", "exit", "inproc"}, "where the verdict comes from; else by the tests");
+  schema.choice("mode", mode, {"", "split", "stdio", "exit", "inproc"}, "where the verdict comes from; else by the tests");
   schema.choice("profile", options.profile, {"", "root", "userns"}, "of the sandbox; else the strongest this host allows");
   schema.text("require", options.require, "layers without which nothing is judged: seccomp,landlock,net_namespace");
   schema.flag("json", json, "the verdict as JSON");

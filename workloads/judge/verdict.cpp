@@ -9,11 +9,11 @@ namespace {
 constexpr std::pair<RunOutcome, std::string_view> kRuns[] = {
     {RunOutcome::ok, "ok"}, {RunOutcome::compile_error, "compile_error"}, {RunOutcome::load_error, "load_error"}, {RunOutcome::runtime_error, "runtime_error"}, {RunOutcome::nonzero_exit, "nonzero_exit"},
     {RunOutcome::signaled, "signaled"}, {RunOutcome::cpu_limit, "cpu_limit"}, {RunOutcome::wall_limit, "wall_limit"}, {RunOutcome::memory_limit, "memory_limit"}, {RunOutcome::output_limit, "output_limit"},
-    {RunOutcome::denied_syscall, "denied_syscall"}, {RunOutcome::bad_protocol, "bad_protocol"}, {RunOutcome::judge_error, "judge_error"}, {RunOutcome::cancelled, "cancelled"}};
+    {RunOutcome::denied_syscall, "denied_syscall"}, {RunOutcome::test_limit, "test_limit"}, {RunOutcome::bad_protocol, "bad_protocol"}, {RunOutcome::judge_error, "judge_error"}, {RunOutcome::cancelled, "cancelled"}};
 constexpr std::pair<TestOutcome, std::string_view> kTests[] = {{TestOutcome::pass, "pass"}, {TestOutcome::fail, "fail"}, {TestOutcome::error, "error"}, {TestOutcome::not_reached, "not_reached"}};
 constexpr std::pair<SubmissionOutcome, std::string_view> kSubmissions[] = {{SubmissionOutcome::all_passed, "all_passed"}, {SubmissionOutcome::some_failed, "some_failed"},
     {SubmissionOutcome::none_passed, "none_passed"}, {SubmissionOutcome::no_tests, "no_tests"}, {SubmissionOutcome::not_judged, "not_judged"}};
-constexpr std::pair<Mode, std::string_view> kModes[] = {{Mode::stdio, "stdio"}, {Mode::exit, "exit"}, {Mode::inproc, "inproc"}};
+constexpr std::pair<Mode, std::string_view> kModes[] = {{Mode::split, "split"}, {Mode::stdio, "stdio"}, {Mode::exit, "exit"}, {Mode::inproc, "inproc"}};
 
 template <class T, std::size_t N>
 std::string_view word_of(T value, const std::pair<T, std::string_view> (&table)[N]) {
@@ -68,7 +68,7 @@ std::string json_of(const Verdict& v) {
                                 {"passed", v.passed},
                                 {"total", v.tests.size()},
                                 {"mode", name_of(v.mode)},
-                                {"trust", trust_of(v.mode)},
+                                {"trust", v.candidate_answers ? "candidate_answers" : trust_of(v.mode)},
                                 {"profile", v.profile}};
   if (!v.reason.empty()) object["reason"] = v.reason;
   if (v.suspect) object["suspect"] = true;
@@ -91,6 +91,7 @@ Result<Verdict> parse_verdict(std::string_view text) try {
   v.id = object["id"], v.profile = object["profile"], v.passed = object["passed"];
   v.reason = object.value("reason", "");
   v.suspect = object.value("suspect", false);
+  v.candidate_answers = object.value("trust", "") == "candidate_answers";
   if (object["reward"].is_number()) v.reward = object["reward"].get<double>();
   if (!read_word(object["outcome"], v.outcome, kSubmissions) || !read_word(object["mode"], v.mode, kModes)) return broken();
   if (object.contains("compile") && !read(object["compile"], v.compile.emplace())) return broken();

@@ -14,8 +14,9 @@
 
 namespace drover::judge {
 
+/// test_limit: the tests' own process reached a limit over what the candidate gave it: not passed.
 enum class RunOutcome : std::uint8_t {
-  ok, compile_error, load_error, runtime_error, nonzero_exit, signaled, cpu_limit, wall_limit, memory_limit, output_limit, denied_syscall, bad_protocol, judge_error, cancelled
+  ok, compile_error, load_error, runtime_error, nonzero_exit, signaled, cpu_limit, wall_limit, memory_limit, output_limit, denied_syscall, test_limit, bad_protocol, judge_error, cancelled
 };
 enum class TestOutcome : std::uint8_t { pass, fail, error, not_reached };
 enum class SubmissionOutcome : std::uint8_t { all_passed, some_failed, none_passed, no_tests, not_judged };
@@ -48,6 +49,7 @@ struct Verdict {
   Mode mode{};
   std::string profile{};
   std::string reason{};            ///< not_judged: why
+  bool candidate_answers = false;  ///< split: a test that passed let an object of the candidate decide (its own ==, its own <)
   bool suspect = false;            ///< it broke two sandboxes in a row: no verdict to trust, and no reward for it either
   std::optional<TestVerdict> compile{};
   std::vector<TestVerdict> tests{};
