@@ -39,10 +39,19 @@ struct SandboxBind {
   std::string path{};    ///< inside, absolute
 };
 
+/// An interpreter that is started once, loads what all runs need, and forks a locked-down child for each: a run costs the fork, not the start.
+/// It holds nothing of any run. Only in profile `root`, where runs have a uid of their own; elsewhere such runs cannot be had (has_zygote).
+struct SandboxZygote {
+  std::string python{};                                        ///< "" = none; a CPython 3.9 or newer with ctypes
+  std::vector<std::string> preload{};                          ///< modules; what cannot be imported is left out
+  std::vector<std::pair<std::string, std::string>> programs{}; ///< name and source of what runs may name, compiled once
+};
+
 struct SandboxOptions {
   std::optional<SandboxProfile> profile{};  ///< nothing: the strongest this host allows
   std::vector<SandboxBind> binds{};         ///< empty: system_binds()
   std::string require{};                    ///< layers without which start() is refused: "seccomp,landlock,net_namespace"
+  SandboxZygote zygote{};
   std::string leave_out{};                  ///< layers not to use: for tests that show what each is good for
 };
 
@@ -70,6 +79,7 @@ struct SandboxFile {
 
 struct SandboxRun {
   std::vector<std::string> argv{};  ///< argv[0]: a path inside, or relative to /w
+  bool from_zygote = false;         ///< argv[0] is the name of one of the zygote's programs; `env` is the zygote's
   std::vector<std::string> env{};   ///< complete; empty = PATH, HOME=/w, LANG=C.UTF-8, TZ=UTC, PYTHONHASHSEED=0
   std::vector<SandboxFile> files{}; ///< at most 16; readable, writable and executable by the run
   std::string_view input{};         ///< its stdin, read-only
@@ -118,6 +128,7 @@ class Sandbox {
   Result<SandboxEnd> run(const SandboxRun& run, const std::function<bool()>& stop = {}, const std::function<void()>& begun = {});
 
   SandboxProfile profile() const;
+  bool has_zygote() const;
   /// What is in force, sorted: "ipc_namespace", "landlock", "net_namespace", "own_uid", "seccomp", ...
   const std::vector<std::string>& layers() const;
 

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <thread>
 
+#include "containment/zygote_source.hpp"
 #include "keeper/helper_images.hpp"
 #include "os/clock.hpp"
 #include "os/file_facts.hpp"
@@ -33,10 +34,10 @@ constexpr Nanos kAskStop = Millis(50), kEndPatience = Seconds(7);
 constexpr std::pair<std::uint32_t, std::string_view> kLayers[] = {
     {layer::kIpcNamespace, "ipc_namespace"}, {layer::kLandlock, "landlock"},         {layer::kLandlockScope, "landlock_scope"},   {layer::kMountNamespace, "mount_namespace"}, {layer::kNetNamespace, "net_namespace"},
     {layer::kNoCapabilities, "no_capabilities"}, {layer::kNoNewPrivileges, "no_new_privileges"}, {layer::kOwnUid, "own_uid"}, {layer::kPidNamespace, "pid_namespace"}, {layer::kPrivateTmpfs, "private_tmpfs"},
-    {layer::kProc, "proc"},                  {layer::kReadOnlyRoot, "read_only_root"}, {layer::kSeccomp, "seccomp"},              {layer::kUtsNamespace, "uts_namespace"}};
+    {layer::kProc, "proc"},                  {layer::kReadOnlyRoot, "read_only_root"}, {layer::kSeccomp, "seccomp"},              {layer::kUtsNamespace, "uts_namespace"},  {layer::kZygote, "zygote"}};
 
 constexpr const char* step_name(wire::WardenStep step) {
-  constexpr const char* kNames[] = {"none", "its orders", "the tmpfs", "its files", "fork", "descriptors", "limits", "the uid", "capabilities", "landlock", "seccomp", "exec", "the kill", "the root", "the binds", "/proc"};
+  constexpr const char* kNames[] = {"none", "its orders", "the tmpfs", "its files", "fork", "descriptors", "limits", "the uid", "capabilities", "landlock", "seccomp", "exec", "the kill", "the root", "the binds", "/proc", "the zygote"};
   return static_cast<std::size_t>(step) < std::size(kNames) ? kNames[static_cast<std::size_t>(step)] : "an unknown step";
 }
 
@@ -146,6 +147,7 @@ Sandbox::Sandbox(Sandbox&&) noexcept = default;
 Sandbox& Sandbox::operator=(Sandbox&&) noexcept = default;
 Sandbox::~Sandbox() = default;
 SandboxProfile Sandbox::profile() const { return impl_->profile; }
+bool Sandbox::has_zygote() const { return std::ranges::find(impl_->layers, "zygote") != impl_->layers.end(); }
 const std::vector<std::string>& Sandbox::layers() const { return impl_->layers; }
 
 Result<Sandbox> Sandbox::start(const SandboxOptions& options, TimePoint deadline) {
@@ -154,6 +156,15 @@ Result<Sandbox> Sandbox::start(const SandboxOptions& options, TimePoint deadline
   const std::vector<SandboxBind> binds = options.binds.empty() ? system_binds() : options.binds;
   std::string strings;
   for (const SandboxBind& bind : binds) strings.append(bind.source).push_back('\0'), strings.append(bind.path).push_back('\0');
+  std::vector<std::string> zygote;
+  if (!options.zygote.python.empty()) {
+    std::string preload;
+    for (const std::string& module : options.zygote.preload) preload += (preload.empty() ? "" : ",") + module;
+    // No -I and no -E: they would ignore PYTHONHASHSEED.
+    zygote = {options.zygote.python, "-s", "-S", "-P", "-B", "-c", std::string(zygote_source()), preload};
+    for (const auto& [name, source] : options.zygote.programs) zygote.insert(zygote.end(), {name, source});
+  }
+  for (const std::string& word : zygote) strings.append(word).push_back('\0');
   DROVER_TRY(const Memfd blob, published("drover-sandbox-binds", strings));
   DROVER_TRY(const std::vector<std::byte> filter, candidate_filter());
   DROVER_TRY(const Memfd program, published("drover-seccomp", {reinterpret_cast<const char*>(filter.data()), filter.size()}));
@@ -181,7 +192,7 @@ Result<Sandbox> Sandbox::start(const SandboxOptions& options, TimePoint deadline
     DROVER_CHECK(impl->poller.add(impl->socket.get(), kFromWarden));
     const bool uids = profile == SandboxProfile::root;
     const wire::WardenSetup setup{.binds = static_cast<std::uint32_t>(binds.size()), .blob_bytes = static_cast<std::uint32_t>(strings.size()), .filter_bytes = static_cast<std::uint32_t>(filter.size()), .leave_out = left_out,
-                                  .uid_first = uids ? kUidFirst + static_cast<std::uint32_t>(impl->warden.pid()) % 200 * kUidCount : 0, .uid_count = uids ? kUidCount : 0};
+                                  .uid_first = uids ? kUidFirst + static_cast<std::uint32_t>(impl->warden.pid()) % 200 * kUidCount : 0, .uid_count = uids ? kUidCount : 0, .zygote_argc = static_cast<std::uint32_t>(zygote.size())};
     const int parts[] = {blob.fd(), program.fd()};
     DROVER_CHECK(send_message(impl->socket.get(), std::as_bytes(std::span(&setup, 1)), parts));
     Result<std::optional<Impl::Word>> word = std::nullopt;
@@ -213,6 +224,7 @@ Result<SandboxEnd> Sandbox::run(const SandboxRun& run, const std::function<bool(
   Impl& i = *impl_;
   static const std::vector<std::string> kEnvironment{"PATH=/usr/local/bin:/usr/bin:/bin", "HOME=/w", "LANG=C.UTF-8", "TZ=UTC", "PYTHONHASHSEED=0"};
   const std::vector<std::string>& env = run.env.empty() ? kEnvironment : run.env;
+  if (run.from_zygote && !has_zygote()) return fail(ErrorCode::usage, "sandbox: it has no zygote");
   if (run.argv.empty() || run.argv.size() > wire::kWardenStringsMax / 2 || env.size() > wire::kWardenStringsMax / 2) return fail(ErrorCode::usage, "sandbox: no program, or too many words");
   if (run.files.size() > wire::kWardenFilesMax) return fail(ErrorCode::usage, "sandbox: more than 16 files");
   std::string strings;
@@ -240,7 +252,7 @@ Result<SandboxEnd> Sandbox::run(const SandboxRun& run, const std::function<bool(
   const SandboxLimits& l = run.limits;
   const std::uint32_t number = ++i.runs;
   const wire::WardenRun message{.argc = static_cast<std::uint32_t>(run.argv.size()), .envc = static_cast<std::uint32_t>(env.size()), .files = static_cast<std::uint32_t>(run.files.size()),
-                                .blob_bytes = static_cast<std::uint32_t>(strings.size()), .number = number, .take = run.take.empty() ? 0U : 1U, .channel = run.channel >= 0 ? 1U : 0U, .cpu_ns = l.cpu.count(), .wall_ns = l.wall.count(),
+                                .blob_bytes = static_cast<std::uint32_t>(strings.size()), .number = number, .take = run.take.empty() ? 0U : 1U, .channel = run.channel >= 0 ? 1U : 0U, .zygote = run.from_zygote ? 1U : 0U, .cpu_ns = l.cpu.count(), .wall_ns = l.wall.count(),
                                 .memory_bytes = l.memory_bytes, .address_bytes = l.address_bytes, .tmpfs_bytes = l.disk_bytes, .tmpfs_inodes = l.inodes, .file_bytes = l.disk_bytes,
                                 .stack_bytes = l.stack_bytes, .processes = l.processes, .open_files = l.open_files};
   DROVER_CHECK(send_message(i.socket.get(), std::as_bytes(std::span(&message, 1)), fds));

@@ -57,6 +57,8 @@ struct Warden {
   std::size_t filter_count = 0;
   std::uint32_t runs = 0;
   bool tmpfs = false;  // one is mounted on /w
+  pid_t zygote = 0;    // 0: none, or it has died
+  int zygote_socket = -1;
 };
 constinit Warden warden;
 
@@ -193,6 +195,7 @@ Usage look() {
       const char* const name = entries + at + 19;
       at += length;
       if (name[0] < '0' || name[0] > '9' || (name[0] == '1' && name[1] == '\0')) continue;
+      if (warden.zygote != 0 && bare::parse_number(name) == warden.zygote) continue;
       char path[32];
       char text[1024];
       bare::append_text(bare::append_text(path, name), "/stat");
@@ -339,15 +342,26 @@ struct Reaped {
   std::int64_t user_ns = 0, system_ns = 0;
   std::uint64_t rss_bytes = 0;
   std::uint32_t count = 0;
+  pid_t helper = 0;          // kill_uid's
+  bool helper_done = false;  // it has sent the signals
 };
 
-/// Reaps whoever is dead. True once `first` is among them; its end goes to `reply`.
+/// Reaps whoever is dead. True once `first` is among them; its end goes to `reply`. Our own helpers are not counted.
 bool reap(pid_t first, WardenReply& reply, Reaped& sum) {
   bool ended = false;
   for (;;) {
     siginfo_t info{};
     rusage usage{};
     if (syscall(SYS_waitid, P_ALL, 0, &info, WEXITED | WNOHANG | __WALL, &usage) != 0 || info.si_pid == 0) return ended;
+    if (info.si_pid == warden.zygote) {
+      warden.zygote = 0;
+      continue;
+    }
+    if (info.si_pid == sum.helper) {
+      sum.helper = 0;
+      sum.helper_done = info.si_code == CLD_EXITED && info.si_status == 0;
+      continue;
+    }
     sum.user_ns += std::int64_t{usage.ru_utime.tv_sec} * 1'000'000'000 + usage.ru_utime.tv_usec * 1000;
     sum.system_ns += std::int64_t{usage.ru_stime.tv_sec} * 1'000'000'000 + usage.ru_stime.tv_usec * 1000;
     const auto rss = static_cast<std::uint64_t>(usage.ru_maxrss) * 1024;
@@ -368,6 +382,30 @@ bool kill_all(WardenReply& reply, Reaped& sum) {
     reap(0, reply, sum);
     siginfo_t info{};
     if (syscall(SYS_waitid, P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT | __WALL, nullptr) != 0 && errno == ECHILD) return true;
+    if (bare::now_ns(CLOCK_MONOTONIC) > patience) return false;
+    pollfd death{warden.deaths, POLLIN, 0};
+    poll(&death, 1, 20);
+    signalfd_siginfo drained[8];
+    while (read(warden.deaths, drained, sizeof drained) > 0) {
+    }
+  }
+}
+
+/// Everybody of the run's uid, where a zygote must live on: a helper of that uid kills all it may, in one step. Whoever lived then has the
+/// signal pending and cannot fork any more, so none left in /proc is none left. A candidate cannot leave its uid (no capability, seccomp),
+/// and the zygote, of another, is out of the helper's reach.
+bool kill_uid(std::uint32_t uid, WardenReply& reply, Reaped& sum) {
+  const std::int64_t patience = bare::now_ns(CLOCK_MONOTONIC) + kKillPatienceNs;
+  sum.helper = fork();
+  if (sum.helper < 0) return false;
+  if (sum.helper == 0) {
+    if (syscall(SYS_setresgid, uid, uid, uid) != 0 || syscall(SYS_setresuid, uid, uid, uid) != 0) _exit(1);
+    kill(-1, SIGKILL);
+    _exit(0);
+  }
+  for (;;) {
+    reap(0, reply, sum);
+    if (sum.helper == 0 && (!sum.helper_done || look().processes == 0)) return sum.helper_done && warden.zygote != 0;
     if (bare::now_ns(CLOCK_MONOTONIC) > patience) return false;
     pollfd death{warden.deaths, POLLIN, 0};
     poll(&death, 1, 20);
@@ -436,6 +474,83 @@ void watch(const WardenRun& run, pid_t first, WardenReply& reply, Reaped& sum) {
   }
 }
 
+// ---------------------------------------------------------------------------------------------------- the zygote
+
+ssize_t send_with(int socket, const void* bytes, std::size_t size, const int* fds, std::size_t count) {
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * 8)] = {};
+  iovec part{const_cast<void*>(bytes), size};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  if (count > 0) {
+    message.msg_control = control;
+    message.msg_controllen = CMSG_SPACE(sizeof(int) * count);
+    cmsghdr* header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof(int) * count);
+    memcpy(CMSG_DATA(header), fds, sizeof(int) * count);
+  }
+  return sendmsg(socket, &message, MSG_NOSIGNAL);
+}
+
+/// One message of the zygote within `milliseconds`; its size, or -1.
+ssize_t hear_zygote(char* text, std::size_t size, int milliseconds) {
+  pollfd word{warden.zygote_socket, POLLIN, 0};
+  if (poll(&word, 1, milliseconds) != 1) return -1;
+  const ssize_t got = recv(warden.zygote_socket, text, size - 1, MSG_DONTWAIT);
+  if (got <= 0) return -1;
+  text[got] = '\0';
+  return got;
+}
+
+void start_zygote(char* const* argv) {
+  int pair[2];
+  static const char* const kEnvironment[] = {"PATH=/usr/local/bin:/usr/bin:/bin", "HOME=/w", "LANG=C.UTF-8", "TZ=UTC", "PYTHONHASHSEED=0", nullptr};
+  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0) give_up(WardenStep::zygote);
+  warden.zygote = fork();
+  if (warden.zygote < 0) give_up(WardenStep::zygote);
+  if (warden.zygote == 0) {
+    if (dup2(pair[1], 3) < 0 || syscall(SYS_close_range, 4u, ~0u, 0u) != 0) _exit(127);
+    (void)syscall(SYS_personality, 0x0040000);
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, nullptr);
+    execve(argv[0], argv, const_cast<char* const*>(kEnvironment));
+    _exit(127);
+  }
+  close(pair[1]);
+  warden.zygote_socket = pair[0];
+  char text[16];
+  if (send_with(warden.zygote_socket, warden.filter, warden.filter_count * sizeof(sock_filter), nullptr, 0) < 0 || hear_zygote(text, sizeof text, 30'000) < 0 || strcmp(text, "ready") != 0)
+    give_up(WardenStep::zygote);
+  warden.layers |= layer::kZygote;
+}
+
+/// Has the zygote make the run's first process, which becomes ours. Its pid, or -1.
+pid_t fork_from_zygote(const WardenRun& run, const int* fds, const char** argv, std::uint32_t uid, int words) {
+  static char message[kWardenBlobBytesMax + 512];
+  const std::uint64_t numbers[] = {uid,
+                                   (has(layer::kLandlock) ? 1u : 0u) | (run.channel != 0 ? 2u : 0u) | (has(layer::kNoCapabilities) ? 4u : 0u) | (has(layer::kSeccomp) ? 8u : 0u),
+                                   static_cast<std::uint64_t>(run.cpu_ns / 1'000'000'000) + 2,
+                                   run.file_bytes,
+                                   run.open_files,
+                                   65536,
+                                   run.stack_bytes,
+                                   run.address_bytes,
+                                   run.processes};
+  char* end = message;
+  for (const std::uint64_t number : numbers) end = bare::append_number(end, number) + 1;
+  for (std::uint32_t i = 0; i < run.argc; ++i) end = bare::append_text(end, argv[i]) + 1;
+  int handed[7] = {fds[1], fds[2], fds[3], words};
+  std::size_t count = 4;
+  if (has(layer::kLandlock)) handed[count++] = warden.ruleset;
+  if (run.channel != 0) handed[count++] = fds[4 + run.files];
+  char text[32];
+  if (send_with(warden.zygote_socket, message, static_cast<std::size_t>(end - message) - 1, handed, count) < 0 || hear_zygote(text, sizeof text, 5'000) < 0) return -1;
+  return static_cast<pid_t>(bare::parse_number(text));
+}
+
 void run_one(const WardenRun& run, int* fds, const char** strings) {
   // [argv..., null, env..., null, names...]: split in order, then moved apart by their nulls.
   const std::size_t names_at = run.argc + run.envc;
@@ -453,7 +568,12 @@ void run_one(const WardenRun& run, int* fds, const char** strings) {
 
   int words[2];
   if (pipe2(words, O_CLOEXEC) != 0) return fail_run(run.number, WardenStep::clone, errno);
-  const pid_t first = fork();
+  if (run.zygote != 0 && warden.zygote == 0) {
+    close(words[0]);
+    close(words[1]);
+    return fail_run(run.number, WardenStep::zygote, ECHILD);
+  }
+  const pid_t first = run.zygote != 0 ? fork_from_zygote(run, fds, strings, uid, words[1]) : fork();
   if (first == 0) become_candidate(run, fds, const_cast<char* const*>(strings), const_cast<char* const*>(strings + run.argc + 1), uid, words[1]);
   const int clone_error = errno;
   close(words[1]);
@@ -466,19 +586,22 @@ void run_one(const WardenRun& run, int* fds, const char** strings) {
     fds[i] = -1;
   }
   ChildWord word{WardenStep::none, 0};
-  if (first > 0 && read(words[0], &word, sizeof word) != sizeof word) word.step = WardenStep::none;
+  if (first > 0) {
+    const ssize_t got = read(words[0], &word, sizeof word);
+    if (got != sizeof word) word = {got > 0 ? WardenStep::zygote : WardenStep::none, EPROTO};
+  }
   close(words[0]);
   WardenReply reply;
   Reaped sum;
   if (first < 0 || word.step != WardenStep::none) {
-    kill_all(reply, sum);
+    (void)(warden.zygote != 0 ? kill_uid(uid, reply, sum) : kill_all(reply, sum));
     return fail_run(run.number, first < 0 ? WardenStep::clone : word.step, first < 0 ? clone_error : word.error);
   }
   reply.kind = WardenKind::ended;
   reply.number = run.number;
   watch(run, first, reply, sum);
   const std::uint32_t reaped = sum.count;
-  if (!kill_all(reply, sum)) return fail_run(run.number, WardenStep::kill, ETIMEDOUT);
+  if (!(warden.zygote != 0 ? kill_uid(uid, reply, sum) : kill_all(reply, sum))) return fail_run(run.number, WardenStep::kill, ETIMEDOUT);
   reply.left_behind = sum.count - reaped - (reply.limit != WardenLimit::none ? 1 : 0);  // the first is no orphan
   reply.user_ns = sum.user_ns;
   reply.system_ns = sum.system_ns;
@@ -490,7 +613,7 @@ void run_one(const WardenRun& run, int* fds, const char** strings) {
 
 bool is_valid(const WardenRun& run, std::size_t bytes, std::size_t fds) {
   return bytes == sizeof run && run.magic == kWardenMagic && run.kind == WardenKind::run && run.argc >= 1 && run.argc <= kWardenStringsMax && run.envc <= kWardenStringsMax &&
-         run.files <= kWardenFilesMax && run.take <= 1 && run.channel <= 1 && run.blob_bytes != 0 && run.blob_bytes <= kWardenBlobBytesMax && fds == 4 + run.files + run.channel;
+         run.files <= kWardenFilesMax && run.take <= 1 && run.channel <= 1 && run.zygote <= 1 && run.blob_bytes != 0 && run.blob_bytes <= kWardenBlobBytesMax && fds == 4 + run.files + run.channel;
 }
 
 /// The strings of a blob; they point into a mapping that stays until the next call.
@@ -533,7 +656,7 @@ int main() {
   poll(first, 2, -1);
   if (first[0].revents != 0) return 0;
   if (bare::receive_message(kWardenSocketFd, &warden.setup, sizeof warden.setup, fds, kWardenFdsMax, &count) != sizeof warden.setup || count != 2 || warden.setup.magic != kWardenMagic ||
-      warden.setup.binds > kWardenStringsMax / 2 || !read_strings(fds[0], warden.setup.blob_bytes, strings, 2 * warden.setup.binds))
+      warden.setup.binds > kWardenStringsMax / 2 || warden.setup.zygote_argc > kWardenStringsMax || !read_strings(fds[0], warden.setup.blob_bytes, strings, 2 * warden.setup.binds + warden.setup.zygote_argc))
     give_up(WardenStep::blob);
 
   warden.layers = getpid() == 1 ? layer::kPidNamespace : 0;
@@ -552,6 +675,12 @@ int main() {
   if (uses(layer::kNoCapabilities)) warden.layers |= layer::kNoCapabilities;
   if (warden.setup.uid_first != 0 && warden.setup.uid_count != 0 && uses(layer::kOwnUid)) warden.layers |= layer::kOwnUid;
   for (std::size_t i = 0; i < count; ++i) close(fds[i]);
+  // It must be out of the candidates' reach: where they have no uid of their own there is none.
+  if (warden.setup.zygote_argc != 0 && has(layer::kOwnUid) && has(layer::kProc)) {
+    const char** const argv = strings + 2 * warden.setup.binds;
+    argv[warden.setup.zygote_argc] = nullptr;
+    start_zygote(const_cast<char* const*>(argv));
+  }
   WardenReply ready;
   ready.layers = warden.layers;
   send_reply(ready);

@@ -6,7 +6,7 @@
 /// then one WardenEnded a run, sent when the run's last process is dead and reaped.
 ///
 /// Strings travel in a memfd, each ended by a zero byte. WardenSetup: pairs (host path, path inside), bound read-only; then the
-/// seccomp program in a second memfd. WardenRun: argv, env, then a name for each file; descriptors: blob, stdin, stdout, stderr,
+/// seccomp program in a second memfd; then the zygote's argv.  WardenRun: argv, env, then a name for each file; descriptors: blob, stdin, stdout, stderr,
 /// the files.
 
 #include <cstddef>
@@ -28,8 +28,8 @@ enum class WardenKind : std::uint32_t { setup = 1, run, cancel, ready, ended, fa
 namespace warden_layer {
 inline constexpr std::uint32_t kPidNamespace = 1, kMountNamespace = 2, kNetNamespace = 4, kIpcNamespace = 8, kUtsNamespace = 16;
 inline constexpr std::uint32_t kReadOnlyRoot = 32, kPrivateTmpfs = 64, kOwnUid = 128, kNoCapabilities = 256, kNoNewPrivileges = 512;
-inline constexpr std::uint32_t kLandlock = 1024, kSeccomp = 2048, kProc = 4096, kLandlockScope = 8192;
-inline constexpr std::uint32_t kAll = 16383;
+inline constexpr std::uint32_t kLandlock = 1024, kSeccomp = 2048, kProc = 4096, kLandlockScope = 8192, kZygote = 16384;
+inline constexpr std::uint32_t kAll = 32767;
 }  // namespace warden_layer
 
 struct WardenSetup {
@@ -41,6 +41,7 @@ struct WardenSetup {
   std::uint32_t leave_out = 0;     ///< layers not to use, for the tests that show what each is good for
   std::uint32_t uid_first = 0;     ///< runs take uid_first, uid_first + 1, ... ; 0: no uids to give, stay who we are
   std::uint32_t uid_count = 0;
+  std::uint32_t zygote_argc = 0;   ///< its argv follows the binds; 0: none
 };
 
 struct WardenRun {
@@ -50,7 +51,7 @@ struct WardenRun {
   std::uint32_t number = 0;        ///< of the run; comes back in its end
   std::uint32_t take = 0;          ///< 1: the last string names a file to be handed out at the end
   std::uint32_t channel = 0;       ///< 1: the last descriptor becomes descriptor 3
-  std::uint32_t reserved = 0;
+  std::uint32_t zygote = 0;        ///< 1: argv[0] names one of the zygote's programs, the rest is its argv
   std::int64_t cpu_ns = 0, wall_ns = 0;
   std::uint64_t memory_bytes = 0;  ///< resident, all processes together, looked at every 10 ms
   std::uint64_t address_bytes = 0; ///< RLIMIT_AS; 0: none
@@ -59,7 +60,7 @@ struct WardenRun {
 };
 
 enum class WardenLimit : std::uint32_t { none, cpu, wall, memory, cancelled };
-enum class WardenStep : std::uint32_t { none, blob, tmpfs, files, clone, fds, rlimit, uid, capabilities, landlock, seccomp, exec, kill, root, binds, proc };
+enum class WardenStep : std::uint32_t { none, blob, tmpfs, files, clone, fds, rlimit, uid, capabilities, landlock, seccomp, exec, kill, root, binds, proc, zygote };
 
 struct WardenReply {
   std::uint32_t magic = kWardenMagic;

@@ -12,7 +12,7 @@ namespace {
 class SlotTest : public testing::Test {
  protected:
   void SetUp() override {
-    auto sandbox = make_sandbox({});
+    auto sandbox = make_sandbox({}, SandboxFor::candidates);
     if (!sandbox) GTEST_SKIP() << sandbox.error().what();
     slot.emplace(SlotOptions{}, std::move(*sandbox));
   }

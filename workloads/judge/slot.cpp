@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 #include "drover/types/outcome.hpp"
@@ -48,6 +49,13 @@ RunOutcome outcome_of(const SandboxEnd& end, bool over_cpu, std::string& detail)
   std::unreachable();
 }
 
+/// From the zygote, which has it loaded; else as a file that a new interpreter runs.
+void use_program(SandboxRun& run, const Sandbox& sandbox, const char* name, const Language& language, std::string_view source) {
+  run.from_zygote = sandbox.has_zygote();
+  if (run.from_zygote) run.argv = {name, language.source};
+  else run.files.push_back({language.source, source});
+}
+
 void note(Measured& measured, const SandboxEnd& end) {
   ++measured.runs;
   measured.cpu += end.cpu;
@@ -83,17 +91,23 @@ Result<SlotOptions> parse_slot_options(std::string_view text) {
   return SlotOptions{.profile = object["profile"], .require = object["require"]};
 }
 
-Result<Sandbox> make_sandbox(const SlotOptions& options) {
+Result<Sandbox> make_sandbox(const SlotOptions& options, SandboxFor use) {
   SandboxOptions sandbox{.require = options.require};
   if (options.profile == "root") sandbox.profile = SandboxProfile::root;
   if (options.profile == "userns") sandbox.profile = SandboxProfile::userns;
-  return Sandbox::start(sandbox, in(Seconds(10)));
+  const Language& python = *language_named("python");
+  if (use != SandboxFor::any && std::filesystem::exists(python.needs)) {
+    sandbox.zygote = {.python = python.needs, .preload = {"json", "re", "collections", "importlib", "operator", "types", "random", "math", "itertools", "functools", "typing", "string", "heapq", "bisect", "copy", "datetime", "decimal", "fractions", "statistics"}};
+    if (use == SandboxFor::candidates) sandbox.zygote.programs = {{"inproc", std::string(inproc_source())}, {"split_candidate", split_candidate_source()}};
+    else sandbox.zygote.programs = {{"split_tests", split_tests_source()}};
+  }
+  return Sandbox::start(sandbox, in(Seconds(40)));
 }
 
 Result<Slot> Slot::start(Context& context) {
   const BytesView setup = context.setup();
   DROVER_TRY(SlotOptions options, parse_slot_options({reinterpret_cast<const char*>(setup.data()), setup.size()}));
-  DROVER_TRY(Sandbox sandbox, make_sandbox(options));
+  DROVER_TRY(Sandbox sandbox, make_sandbox(options, SandboxFor::candidates));
   return Slot(std::move(options), std::move(sandbox));
 }
 
@@ -122,7 +136,7 @@ Verdict Slot::judge(const Submission& submission, const std::function<bool()>& s
     }
     Result<void> done;
     if (!sandbox_) {
-      if (auto made = make_sandbox(options_)) sandbox_.emplace(std::move(*made));
+      if (auto made = make_sandbox(options_, SandboxFor::candidates)) sandbox_.emplace(std::move(*made));
       else done = std::unexpected(std::move(made).error());
     }
     if (sandbox_) {
@@ -237,11 +251,12 @@ Result<void> Slot::judge_tests(const Submission& submission, const Language& lan
 
 Result<void> Slot::judge_inproc(const Submission& submission, const Language& language, Verdict& verdict, const std::function<bool()>& stop) {
   const std::string tests = inproc_tests(submission);
-  const SandboxRun spec{.argv = language.run,
-                        .files = {{language.source, inproc_source()}, {"candidate.py", submission.code}, {"tests.json", tests}},
-                        .limits = sandbox_limits(submission.limits, language),
-                        .take = kInprocResults,
-                        .take_max = 1 << 20};
+  SandboxRun spec{.argv = language.run,
+                  .files = {{"candidate.py", submission.code}, {"tests.json", tests}},
+                  .limits = sandbox_limits(submission.limits, language),
+                  .take = kInprocResults,
+                  .take_max = 1 << 20};
+  use_program(spec, *sandbox_, "inproc", language, inproc_source());
   DROVER_TRY(const Ran ran, run(spec, submission.limits, verdict.measured, stop));
   std::string detail;
   const RunOutcome how = outcome_of(ran.end, ran.over_cpu, detail);
@@ -254,13 +269,15 @@ Result<void> Slot::judge_inproc(const Submission& submission, const Language& la
 
 Result<void> Slot::judge_split(const Submission& submission, const Language& language, Verdict& verdict, const std::function<bool()>& stop) {
   if (!tests_) {
-    DROVER_TRY(Sandbox made, make_sandbox(options_));
+    DROVER_TRY(Sandbox made, make_sandbox(options_, SandboxFor::tests));
     tests_.emplace(std::move(made));
   }
   const std::string tests = split_tests(submission), tests_program = split_tests_source(), candidate_program = split_candidate_source();
-  SandboxRun candidate{.argv = language.run, .files = {{language.source, candidate_program}, {"candidate.py", submission.code}}, .limits = sandbox_limits(submission.limits, language)};
-  SandboxRun tester{.argv = language.run, .files = {{language.source, tests_program}, {"tests.json", tests}}, .limits = {.cpu = tests_cpu(submission.limits), .wall = candidate.limits.wall + tests_cpu(submission.limits)}, .take = kInprocResults, .take_max = 1 << 20};
+  SandboxRun candidate{.argv = language.run, .files = {{"candidate.py", submission.code}}, .limits = sandbox_limits(submission.limits, language)};
+  SandboxRun tester{.argv = language.run, .files = {{"tests.json", tests}}, .limits = {.cpu = tests_cpu(submission.limits), .wall = candidate.limits.wall + tests_cpu(submission.limits)}, .take = kInprocResults, .take_max = 1 << 20};
   tester.limits.memory_bytes = std::uint64_t{1} << 30;
+  use_program(candidate, *sandbox_, "split_candidate", language, candidate_program);
+  use_program(tester, *tests_, "split_tests", language, tests_program);
   std::optional<std::pair<SandboxEnd, SandboxEnd>> ends;
   for (int tried = 1; tried <= 2; ++tried) {
     DROVER_TRY(ends, run_pair(*tests_, tester, *sandbox_, candidate, stop));

@@ -24,7 +24,8 @@ struct SlotOptions {
 };
 std::string json_of(const SlotOptions& options);
 Result<SlotOptions> parse_slot_options(std::string_view json);
-Result<Sandbox> make_sandbox(const SlotOptions& options);
+enum class SandboxFor : std::uint8_t { any, candidates, tests };  ///< the last two with a zygote of the programs they run, where python is
+Result<Sandbox> make_sandbox(const SlotOptions& options, SandboxFor use = SandboxFor::any);
 
 class Slot {
  public:

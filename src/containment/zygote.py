@@ -1,0 +1,119 @@
+# A sandbox's zygote: an interpreter that has loaded everything once and forks a locked-down child for each run. It runs no word of any
+# candidate and holds nothing of one. Its parent is the warden (PID 1); what it forks is handed to the warden by a double fork.
+#
+# argv: the modules to preload, comma separated; then NAME, SOURCE, NAME, SOURCE, ... the programs a run can name. Descriptor 3: the
+# warden's socket; first message: the seccomp program. A request: words separated by NUL (uid, flags, rlimits, program, its argv) with
+# descriptors stdin, stdout, stderr, words, then landlock's ruleset and the channel as far as flagged.
+import ctypes, gc, importlib, os, resource, socket, sys
+
+preload, names, sources = sys.argv[1], sys.argv[2::2], sys.argv[3::2]
+for module in preload.split(","):
+    if module:
+        try:
+            importlib.import_module(module)
+        except ImportError:
+            pass  # a candidate that needs it is told so
+programs = {name: compile(source, name, "exec") for name, source in zip(names, sources)}
+
+LANDLOCK, CHANNEL, NO_CAPABILITIES, SECCOMP = 1, 2, 4, 8
+libc = ctypes.CDLL(None, use_errno=True)
+libc.syscall.restype = ctypes.c_long
+syscall, long = libc.syscall, ctypes.c_long
+x86 = os.uname().machine == "x86_64"
+SYS_CAPSET, SYS_SECCOMP, SYS_LANDLOCK, SYS_PERSONALITY = (126, 317, 446, 135) if x86 else (91, 277, 446, 92)
+
+warden = socket.socket(fileno=3)
+filter_bytes = warden.recv(1 << 16)
+filter_buffer = ctypes.create_string_buffer(filter_bytes, len(filter_bytes))
+
+
+class Program(ctypes.Structure):
+    _fields_ = [("count", ctypes.c_ushort), ("filter", ctypes.c_void_p)]
+
+
+program = Program(len(filter_bytes) // 8, ctypes.addressof(filter_buffer))
+cap_header = (ctypes.c_uint32 * 2)(0x20080522, 0)
+cap_none = (ctypes.c_uint32 * 6)()
+
+
+def must(result):
+    if result < 0:
+        raise OSError(ctypes.get_errno(), "lockdown")
+
+
+def lock_down(words, fds):
+    uid, flags, cpu, file, files, memlock, stack, address, processes = map(int, words)
+    for target in range(3):
+        os.dup2(fds[target], target)
+    at = 4
+    if flags & LANDLOCK:
+        ruleset, at = fds[at], at + 1
+    if flags & CHANNEL:
+        os.dup2(fds[at], 3)
+    else:
+        os.close(3)
+    os.setsid()
+    os.chdir("/w")
+    os.umask(0o077)
+    for what, value in ((resource.RLIMIT_CPU, cpu), (resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, file), (resource.RLIMIT_NOFILE, files), (resource.RLIMIT_MEMLOCK, memlock),
+                        (resource.RLIMIT_MSGQUEUE, 0), (resource.RLIMIT_STACK, stack), (resource.RLIMIT_AS, address)):
+        if value or what in (resource.RLIMIT_CORE, resource.RLIMIT_MSGQUEUE):
+            resource.setrlimit(what, (value, value))
+    if flags & NO_CAPABILITIES:
+        for capability in range(64):
+            libc.prctl(24, capability, 0, 0, 0)
+    if uid:
+        os.setgroups([])
+        os.setresgid(uid, uid, uid)
+        os.setresuid(uid, uid, uid)
+    resource.setrlimit(resource.RLIMIT_NPROC, (processes, processes))
+    if flags & NO_CAPABILITIES:
+        must(syscall(long(SYS_CAPSET), cap_header, cap_none))
+    must(libc.prctl(38, 1, 0, 0, 0))
+    must(libc.prctl(4, 1, 0, 0, 0))  # readable to itself in /proc again, as after an exec
+    if flags & LANDLOCK:
+        must(syscall(long(SYS_LANDLOCK), long(ruleset), long(0)))
+    keep = 4 if flags & CHANNEL else 3
+    word = fds[3]
+    os.closerange(keep, word)
+    os.closerange(word + 1, 256)
+    if flags & SECCOMP:
+        must(syscall(long(SYS_SECCOMP), long(1), long(0), ctypes.byref(program)))
+    os.close(word)  # the warden's sign that it is done
+
+
+def run(message, fds):
+    warden.detach()  # its descriptor is not the object's to close any more
+    words = message.decode("utf-8", "surrogateescape").split("\0")
+    try:
+        lock_down(words[:9], fds)
+    except BaseException:
+        os.write(fds[3], b"x")
+        os._exit(121)
+    sys.argv = words[10:]
+    scope = {"__name__": "__main__", "__builtins__": __builtins__}
+    code = programs[words[9]]
+    del globals()["warden"], globals()["programs"], globals()["sources"]
+    exec(code, scope)
+
+
+gc.collect()
+gc.freeze()
+warden.send(b"ready")
+while True:
+    message, fds, _, _ = socket.recv_fds(warden, 1 << 20, 8)
+    if not message:
+        os._exit(0)
+    between = os.fork()
+    if between == 0:
+        child = os.fork()
+        if child == 0:
+            run(message, fds)
+            sys.stdout.flush()
+            os._exit(0)
+        warden.send(str(child).encode())
+        os._exit(0)
+    for fd in fds:
+        os.close(fd)
+    os.waitpid(between, 0)
+    del message, fds
