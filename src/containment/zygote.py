@@ -1,5 +1,5 @@
 # A sandbox's zygote: an interpreter that has loaded everything once and forks a locked-down child for each run. It runs no word of any
-# candidate and holds nothing of one. Its parent is the warden (PID 1); what it forks is handed to the warden by a double fork.
+# candidate and holds nothing of one. Its parent is the warden (PID 1), which it tells each child's pid and then its end, as the kernel counted it.
 #
 # argv: the modules to preload, comma separated; then NAME, SOURCE, NAME, SOURCE, ... the programs a run can name. Descriptor 3: the
 # warden's socket; first message: the seccomp program. A request: words separated by NUL (uid, flags, rlimits, program, its argv) with
@@ -41,6 +41,11 @@ def must(result):
         raise OSError(ctypes.get_errno(), "lockdown")
 
 
+def close_range(first, last):
+    if first <= last and syscall(long(436), long(first), long(last), long(0)) < 0:
+        os.closerange(first, min(last + 1, 4096))
+
+
 def lock_down(words, fds):
     uid, flags, cpu, file, files, memlock, stack, address, processes = map(int, words)
     for target in range(3):
@@ -59,9 +64,6 @@ def lock_down(words, fds):
                         (resource.RLIMIT_MSGQUEUE, 0), (resource.RLIMIT_STACK, stack), (resource.RLIMIT_AS, address)):
         if value or what in (resource.RLIMIT_CORE, resource.RLIMIT_MSGQUEUE):
             resource.setrlimit(what, (value, value))
-    if flags & NO_CAPABILITIES:
-        for capability in range(64):
-            libc.prctl(24, capability, 0, 0, 0)
     if uid:
         os.setgroups([])
         os.setresgid(uid, uid, uid)
@@ -75,8 +77,8 @@ def lock_down(words, fds):
         must(syscall(long(SYS_LANDLOCK), long(ruleset), long(0)))
     keep = 4 if flags & CHANNEL else 3
     word = fds[3]
-    os.closerange(keep, word)
-    os.closerange(word + 1, 256)
+    close_range(keep, word - 1)
+    close_range(word + 1, 0xFFFFFFFF)
     if flags & SECCOMP:
         must(syscall(long(SYS_SECCOMP), long(1), long(0), ctypes.byref(program)))
     os.close(word)  # the warden's sign that it is done
@@ -97,6 +99,9 @@ def run(message, fds):
     exec(code, scope)
 
 
+# Out of the bounding set once, for all children; what it has itself it keeps, to give them their uid.
+for capability in range(64):
+    libc.prctl(24, capability, 0, 0, 0)
 gc.collect()
 gc.freeze()
 warden.send(b"ready")
@@ -104,16 +109,14 @@ while True:
     message, fds, _, _ = socket.recv_fds(warden, 1 << 20, 8)
     if not message:
         os._exit(0)
-    between = os.fork()
-    if between == 0:
-        child = os.fork()
-        if child == 0:
-            run(message, fds)
-            sys.stdout.flush()
-            os._exit(0)
-        warden.send(str(child).encode())
+    child = os.fork()
+    if child == 0:
+        run(message, fds)
+        sys.stdout.flush()
         os._exit(0)
+    warden.send(b"%d" % child)
     for fd in fds:
         os.close(fd)
-    os.waitpid(between, 0)
-    del message, fds
+    _, status, used = os.wait4(child, 0)
+    signalled = os.WIFSIGNALED(status)
+    warden.send(b"%d %d %d %d %d" % (signalled, os.WTERMSIG(status) if signalled else os.WEXITSTATUS(status), used.ru_utime * 1e9, used.ru_stime * 1e9, used.ru_maxrss << 10))

@@ -10,6 +10,7 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <sched.h>
+#include <stdio.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
@@ -57,6 +58,7 @@ struct Warden {
   std::size_t filter_count = 0;
   std::uint32_t runs = 0;
   bool tmpfs = false;  // one is mounted on /w
+  std::uint64_t tmpfs_bytes = 0, tmpfs_inodes = 0;
   pid_t zygote = 0;    // 0: none, or it has died
   int zygote_socket = -1;
 };
@@ -225,19 +227,70 @@ Usage look() {
 
 // ---------------------------------------------------------------------------------------------------- a run
 
-/// A fresh file system of its own size for each run. False: errno.
+/// Removes what is in `directory`; directories that are not empty have their children moved up into /w, so that no nesting is too deep.
+/// False: something would not go.
+bool empty_once(int root, int directory, std::uint32_t& found, std::uint32_t& moved) {
+  alignas(8) char entries[8192];
+  for (;;) {
+    const long got = syscall(SYS_getdents64, directory, entries, sizeof entries);
+    if (got < 0) return false;
+    if (got == 0) return true;
+    for (long at = 0; at < got;) {
+      std::uint16_t length = 0;
+      memcpy(&length, entries + at + 16, sizeof length);
+      const char* const name = entries + at + 19;
+      at += length;
+      if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0) continue;
+      ++found;
+      if (unlinkat(directory, name, 0) == 0) continue;
+      if (unlinkat(directory, name, AT_REMOVEDIR) == 0) continue;
+      if (errno != ENOTEMPTY) return false;
+      if (directory == root) {
+        const int below = openat(root, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        const bool done = below >= 0 && empty_once(root, below, found, moved);
+        if (below >= 0) close(below);
+        if (!done || unlinkat(root, name, AT_REMOVEDIR) != 0) return false;
+        continue;
+      }
+      char up[32] = "moved-up-";
+      bare::append_number(up + 9, moved++);
+      if (renameat(directory, name, root, up) != 0) return false;
+    }
+  }
+}
+
+/// The tmpfs as new: empty, of another owner. Unmounting one and mounting the next would be simpler, and waits a millisecond for the kernel
+/// (every umount does, for RCU); so that is the way only when something would not go.
+bool wiped(std::uint32_t uid) {
+  const int root = open("/w", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (root < 0) return false;
+  bool empty = false;
+  std::uint32_t moved = 0;
+  for (int pass = 0; pass < 10'000 && !empty; ++pass) {
+    std::uint32_t found = 0;
+    if (lseek(root, 0, SEEK_SET) != 0 || !empty_once(root, root, found, moved)) break;
+    empty = found == 0;  // seen to be, not believed
+  }
+  const bool done = empty && fchown(root, uid, uid) == 0 && fchmod(root, 0700) == 0;
+  close(root);
+  return done;
+}
+
+/// A file system of its own size for each run, with nothing of the last one in it. False: errno.
 bool fresh_tmpfs(const WardenRun& run, std::uint32_t uid) {
-  if (warden.tmpfs && umount2("/w", MNT_DETACH) != 0) return false;
-  warden.tmpfs = false;
   char options[160];
   char* end = bare::append_number(bare::append_text(options, "mode=700,size="), run.tmpfs_bytes);
-  end = bare::append_number(bare::append_text(end, ",nr_inodes="), run.tmpfs_inodes);
-  if (uid != 0) {
-    end = bare::append_number(bare::append_text(end, ",uid="), uid);
-    bare::append_number(bare::append_text(end, ",gid="), uid);
-  }
-  if (mount("tmpfs", "/w", "tmpfs", MS_NOSUID | MS_NODEV, options) != 0) return false;
+  bare::append_number(bare::append_text(end, ",nr_inodes="), run.tmpfs_inodes);
+  const bool same = run.tmpfs_bytes == warden.tmpfs_bytes && run.tmpfs_inodes == warden.tmpfs_inodes;
+  if (warden.tmpfs && same && wiped(uid)) return true;
+  if (warden.tmpfs && umount2("/w", MNT_DETACH) != 0) return false;
+  warden.tmpfs = false;
+  if (mount("tmpfs", "/w", "tmpfs", MS_NOSUID | MS_NODEV, options) != 0 || chown("/w", uid, uid) != 0) return false;
   warden.tmpfs = true;
+  warden.tmpfs_bytes = run.tmpfs_bytes;
+  warden.tmpfs_inodes = run.tmpfs_inodes;
+  if (warden.ruleset >= 0) close(warden.ruleset);
+  warden.ruleset = -1;  // it names the tmpfs
   return true;
 }
 
@@ -320,11 +373,9 @@ void limit(int words, __rlimit_resource_t resource, std::uint64_t value, std::ui
   child_failed(words, WardenStep::exec);
 }
 
-/// The candidate may write below its own tmpfs only: a ruleset of this run.
+/// The candidate may write below its own tmpfs only: a ruleset for the one that is mounted.
 bool open_w() {
-  if (!has(layer::kLandlock)) return true;
-  if (warden.ruleset >= 0) close(warden.ruleset);
-  warden.ruleset = -1;
+  if (!has(layer::kLandlock) || warden.ruleset >= 0) return true;
   make_ruleset();
   const int parent = open("/w", O_PATH | O_CLOEXEC);
   if (parent < 0 || warden.ruleset < 0) return false;
@@ -344,6 +395,7 @@ struct Reaped {
   std::uint32_t count = 0;
   pid_t helper = 0;          // kill_uid's
   bool helper_done = false;  // it has sent the signals
+  bool zygote_told = true;   // it has told the end of its child, or has none
 };
 
 /// Reaps whoever is dead. True once `first` is among them; its end goes to `reply`. Our own helpers are not counted.
@@ -372,6 +424,28 @@ bool reap(pid_t first, WardenReply& reply, Reaped& sum) {
     reply.cld_code = info.si_code;
     reply.status = info.si_status;
   }
+}
+
+ssize_t hear_zygote(char* text, std::size_t size, int milliseconds);
+
+/// The zygote's word on the end of its child. False: none came.
+bool hear_end(WardenReply& reply, Reaped& sum, int milliseconds) {
+  char text[160];
+  if (hear_zygote(text, sizeof text, milliseconds) < 0) return false;
+  std::int64_t value[5] = {};
+  int number = 0;
+  for (const char* c = text; *c != '\0' && number < 5; ++c) {
+    if (*c == ' ') ++number;
+    else if (*c >= '0' && *c <= '9') value[number] = value[number] * 10 + (*c - '0');
+  }
+  reply.cld_code = value[0] != 0 ? CLD_KILLED : CLD_EXITED;
+  reply.status = static_cast<std::int32_t>(value[1]);
+  sum.user_ns += value[2];
+  sum.system_ns += value[3];
+  if (static_cast<std::uint64_t>(value[4]) > sum.rss_bytes) sum.rss_bytes = static_cast<std::uint64_t>(value[4]);
+  ++sum.count;
+  sum.zygote_told = true;
+  return true;
 }
 
 /// Everybody but us, in one step: no fork is left half done (the kernel restarts it and finds the signal). False: somebody did not die.
@@ -405,6 +479,7 @@ bool kill_uid(std::uint32_t uid, WardenReply& reply, Reaped& sum) {
   }
   for (;;) {
     reap(0, reply, sum);
+    if (sum.helper == 0 && sum.helper_done && !sum.zygote_told && !hear_end(reply, sum, 1'000)) return false;
     if (sum.helper == 0 && (!sum.helper_done || look().processes == 0)) return sum.helper_done && warden.zygote != 0;
     if (bare::now_ns(CLOCK_MONOTONIC) > patience) return false;
     pollfd death{warden.deaths, POLLIN, 0};
@@ -451,8 +526,8 @@ void watch(const WardenRun& run, pid_t first, WardenReply& reply, Reaped& sum) {
     if (reply.limit != WardenLimit::none) return;
     const std::int64_t until = next_look < begin + run.wall_ns ? next_look : begin + run.wall_ns;
     const timespec time{.tv_sec = 0, .tv_nsec = until > now ? (until - now) % 1'000'000'000 : 0};
-    pollfd waits[3] = {{kWardenOwnerFd, POLLIN, 0}, {kWardenSocketFd, POLLIN, 0}, {warden.deaths, POLLIN, 0}};
-    ppoll(waits, 3, &time, nullptr);
+    pollfd waits[4] = {{kWardenOwnerFd, POLLIN, 0}, {kWardenSocketFd, POLLIN, 0}, {warden.deaths, POLLIN, 0}, {sum.zygote_told ? -1 : warden.zygote_socket, POLLIN, 0}};
+    ppoll(waits, 4, &time, nullptr);
     if (waits[0].revents != 0) _exit(0);
     if (waits[1].revents != 0) {
       WardenRun message{};
@@ -461,6 +536,11 @@ void watch(const WardenRun& run, pid_t first, WardenReply& reply, Reaped& sum) {
       const ssize_t got = bare::receive_message(kWardenSocketFd, &message, sizeof message, fds, 1, &count);
       if (got <= 0) _exit(0);
       if (message.kind == WardenKind::cancel && message.number == run.number) reply.limit = WardenLimit::cancelled;
+    }
+    if (waits[3].revents != 0) {
+      reply.wall_ns = bare::now_ns(CLOCK_MONOTONIC) - begin;
+      if (!hear_end(reply, sum, 0)) _exit(1);  // the zygote is gone: its owner starts anew
+      return;
     }
     if (waits[2].revents != 0) {
       signalfd_siginfo drained[8];
@@ -527,7 +607,7 @@ void start_zygote(char* const* argv) {
   warden.layers |= layer::kZygote;
 }
 
-/// Has the zygote make the run's first process, which becomes ours. Its pid, or -1.
+/// Has the zygote make the run's first process, whose end it tells. Its pid, or -1.
 pid_t fork_from_zygote(const WardenRun& run, const int* fds, const char** argv, std::uint32_t uid, int words) {
   static char message[kWardenBlobBytesMax + 512];
   const std::uint64_t numbers[] = {uid,
@@ -593,6 +673,7 @@ void run_one(const WardenRun& run, int* fds, const char** strings) {
   close(words[0]);
   WardenReply reply;
   Reaped sum;
+  sum.zygote_told = run.zygote == 0 || first < 0;
   if (first < 0 || word.step != WardenStep::none) {
     (void)(warden.zygote != 0 ? kill_uid(uid, reply, sum) : kill_all(reply, sum));
     return fail_run(run.number, first < 0 ? WardenStep::clone : word.step, first < 0 ? clone_error : word.error);
@@ -670,7 +751,9 @@ int main() {
   if (has(layer::kUtsNamespace)) (void)!sethostname("drover", 6);
   take_filter(fds[1]);
   build_root(strings);
-  make_ruleset();
+  make_ruleset();  // tried: open_w() makes the one that counts
+  if (warden.ruleset >= 0) close(warden.ruleset);
+  warden.ruleset = -1;
   warden.layers |= layer::kPrivateTmpfs | layer::kNoNewPrivileges;
   if (uses(layer::kNoCapabilities)) warden.layers |= layer::kNoCapabilities;
   if (warden.setup.uid_first != 0 && warden.setup.uid_count != 0 && uses(layer::kOwnUid)) warden.layers |= layer::kOwnUid;

@@ -134,6 +134,11 @@ TEST_P(SandboxOf, NothingOfTheHostCanBeReadOrWritten) {
 TEST_P(SandboxOf, NothingIsLeftForTheNextRun) {
   EXPECT_EQ(said("write_state"), "done\n");
   EXPECT_EQ(said("open_read", "/w/d/state"), error(2));
+  // However it is nested, named or closed to its owner.
+  SandboxRun nest{.argv = {"/bin/sh", "-c", "i=0; while [ $i -lt 600 ]; do mkdir d && cd d || exit 9; echo x > f; ln -s / l; i=$((i+1)); done; cd /w; mkdir -p '.a b/moved-up-1'; mkfifo p; chmod 0 d p; ls -A /w | wc -l"}};
+  EXPECT_EQ(run(nest).output, "3\n");
+  const SandboxEnd after = run({.argv = {"/bin/sh", "-c", "ls -A /w | wc -l; stat -c %a /w; df -i /w | tail -n 1 | tr -s ' ' | cut -d ' ' -f 3"}});
+  EXPECT_EQ(after.output, "0\n700\n1\n") << "an inode of it is still in use";
   const SandboxEnd daemon = run(deed("daemon"));
   EXPECT_EQ(daemon.output, "done\n");
   EXPECT_EQ(daemon.left_behind, 1U);
@@ -203,6 +208,96 @@ TEST_P(SandboxOf, ManyRunsLeaveNoDescriptorNoMountAndNoProcess) {
   const auto fds = count("/proc/self/fd");
   for (int i = 0; i < 50; ++i) EXPECT_EQ(run(deed(i % 5 == 0 ? "daemon" : "exit", "0")).kind, SandboxEndKind::exited);
   EXPECT_EQ(count("/proc/self/fd"), fds);
+}
+
+// ---- the zygote -------------------------------------------------------------------------------------------------------------------------
+
+constexpr const char* kInside = R"python(
+import ctypes, os, signal, sys
+deed = sys.argv[1] if len(sys.argv) > 1 else ""
+def tried(what):
+    try:
+        what()
+        return "done"
+    except BaseException as error:
+        return type(error).__name__
+if deed == "status":
+    fields = dict(line.split(":", 1) for line in open("/proc/self/status"))
+    print(*(fields[name].strip() for name in ("CapEff", "CapPrm", "CapBnd", "NoNewPrivs", "Seccomp")), len(os.listdir("/proc/self/fd")) - 1, os.getuid() != 0 and os.getuid() == os.geteuid() == os.getgid())
+if deed == "reach":
+    print(tried(lambda: os.setuid(0)), tried(lambda: open("/usr/evil", "w")), tried(lambda: open("/etc/shadow")), tried(lambda: __import__("socket").socket()), tried(lambda: os.listdir("/root")))
+if deed == "zygote":  # 2 is the zygote: it can be neither seen nor reached, and nothing of it is at hand
+    print(tried(lambda: os.kill(2, 9)), tried(lambda: open("/proc/2/mem")), tried(lambda: os.kill(os.getppid(), 9)), [name for name in globals() if name in ("warden", "programs", "sources")])
+if deed == "everybody":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    print(tried(lambda: os.kill(-1, signal.SIGTERM)), flush=True)
+if deed == "daemon":
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            os.close(1)
+            os.close(2)
+            while True: signal.pause()
+        os._exit(0)
+    os.wait()
+if deed == "bomb":
+    while True:
+        try: os.fork()
+        except OSError: pass
+if deed == "spin":
+    while True: pass
+if deed == "ptrace":
+    ctypes.CDLL(None).ptrace(0, 0, 0, 0)
+if deed == "exit":
+    os._exit(int(sys.argv[2]))
+if deed == "hash":
+    import random
+    print(hash("a"), id(type("X", (), {})) % 16)
+)python";
+
+class Zygote : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (::access("/usr/bin/python3", X_OK) != 0) GTEST_SKIP() << "needs /usr/bin/python3";
+    auto made = Sandbox::start({.profile = SandboxProfile::root, .zygote = {.python = "/usr/bin/python3", .preload = {"json", "no_such_module"}, .programs = {{"inside", kInside}}}}, in(Seconds(30)));
+    if (!made && made.error().code() == ErrorCode::unavailable) GTEST_SKIP() << made.error().what();
+    ASSERT_TRUE(made) << made.error().what();
+    ASSERT_TRUE(made->has_zygote());
+    sandbox.emplace(std::move(*made));
+  }
+  SandboxEnd run(std::vector<std::string> words, SandboxLimits limits = {.cpu = Seconds(2), .wall = Seconds(10)}) {
+    words.insert(words.begin(), {"inside", "inside.py"});
+    auto end = sandbox->run({.argv = std::move(words), .from_zygote = true, .limits = limits});
+    EXPECT_TRUE(end) << end.error().what();
+    return end ? *end : SandboxEnd{};
+  }
+  std::optional<Sandbox> sandbox;
+};
+
+TEST_F(Zygote, ItsChildrenAreLockedDownAsOthersAre) {
+  EXPECT_EQ(run({"status"}).output, "0000000000000000 0000000000000000 0000000000000000 1 2 3 True\n");
+  EXPECT_EQ(run({"reach"}).output, "PermissionError OSError FileNotFoundError OSError FileNotFoundError\n");
+  EXPECT_EQ(run({"ptrace"}).kind, SandboxEndKind::denied_syscall);
+  EXPECT_EQ(run({"exit", "7"}).code, 7);
+  const std::string first = run({"hash"}).output;
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(run({"hash"}).output, first);
+}
+
+TEST_F(Zygote, NobodyReachesItAndItOutlivesThemAll) {
+  for (int i = 0; i < 3; ++i) {
+    const SandboxEnd reached = run({"zygote"});
+    EXPECT_EQ(reached.output, "PermissionError FileNotFoundError PermissionError []\n") << reached.errors;
+    EXPECT_EQ(run({"everybody"}).kind, SandboxEndKind::exited);
+    EXPECT_EQ(run({"daemon"}).left_behind, 1U);
+    EXPECT_EQ(run({"spin"}, {.cpu = Millis(100), .wall = Seconds(10)}).kind, SandboxEndKind::cpu_limit);
+    EXPECT_EQ(run({"bomb"}, {.cpu = Millis(200), .wall = Seconds(10), .processes = 20}).kind, SandboxEndKind::cpu_limit);
+    EXPECT_EQ(run({"exit", "0"}).processes_peak <= 1, true);
+  }
+  // A program beside it is executed and cleaned away as ever.
+  const SandboxEnd shell = *sandbox->run({.argv = {"/bin/sh", "-c", "sleep 100 & echo $(id -u)"}});
+  EXPECT_EQ(shell.kind, SandboxEndKind::exited);
+  EXPECT_GE(shell.left_behind, 1U);
+  EXPECT_EQ(run({"exit", "3"}).code, 3);
 }
 
 INSTANTIATE_TEST_SUITE_P(, SandboxOf, testing::Values(SandboxProfile::root, SandboxProfile::userns), [](const auto& one) { return std::string(name_of(one.param)); });
