@@ -67,6 +67,31 @@ TEST(Judge, AKilledBatchGoesOnAndItsAnswerIsThatOfOneThatWasNot) {
   EXPECT_EQ(verdicts(scratch, "out.jsonl"), verdicts(scratch, "whole.jsonl"));
 }
 
+TEST(Judge, ASubmissionThatAStopCutsOffIsJudgedByTheNextRun) {
+  const Scratch scratch;
+  if (no_sandbox(scratch)) GTEST_SKIP() << "this host allows no sandbox";
+  // It spins until its limit: long enough to be stopped in the middle, and ends by itself in the next run.
+  std::ofstream(scratch / "in.jsonl") << R"({"id":"spin","language":"bash","code":"while :; do :; done","tests":[{"output":""}],"limits":{"cpu_seconds":4}})" "\n"
+                                      << R"({"id":"quick","language":"bash","code":"echo 1","tests":[{"output":"1"}]})" "\n";
+  {
+    Started stopped(scratch, drover({"judge", "batch", "in.jsonl", "out.jsonl", "--job", "cut", "--progress", "none", "--workers", "1"}));
+    ASSERT_TRUE(eventually([&] {
+      const json status = run(scratch, {"status", "cut", "--json"}).last_json();
+      return status.is_object() && status["live"] == true && !status["workers"].empty() && status["workers"][0]["state"] == "busy";
+    })) << stopped.err();
+    run(scratch, {"stop", "cut", "--now"});
+    const Ended ended = stopped.wait();
+    EXPECT_EQ(ended.status, 3) << ended.all();
+  }
+  EXPECT_FALSE(fs::exists(scratch / "out.jsonl"));
+  const Ended resumed = run(scratch, {"resume", "cut", "--json", "--progress", "none"});
+  ASSERT_EQ(resumed.status, 0) << resumed.all();
+  const auto all = verdicts(scratch, "out.jsonl");
+  ASSERT_EQ(all.size(), 2U);
+  EXPECT_EQ(all[0]["tests"][0]["run"], "cpu_limit") << all[0];
+  EXPECT_EQ(all[1]["outcome"], "all_passed");
+}
+
 TEST(Judge, EqualSubmissionsAreJudgedOnce) {
   const Scratch scratch;
   if (no_sandbox(scratch)) GTEST_SKIP() << "this host allows no sandbox";

@@ -86,12 +86,17 @@ class BatchPlan final : public JobPlan {
     std::size_t written = 0;
     Nanos cpu{};
     double rewards = 0;
+    bool cut = false;
     const auto given = inputs | std::views::take_while([&](const std::string&) { return !job.should_stop(); });
     auto results = job.pool().map(judge_task, given);
     for (auto&& [id, result] : results) {
+      if (cut) continue;
       Verdict verdict;
       if (result) {
         DROVER_TRY(verdict, parse_verdict(*result));
+      } else if (job.should_stop()) {
+        cut = true;  // it was ended with the job, and is judged by the next run
+        continue;
       } else {
         verdict.mode = modes[verdicts.size()];
         verdict.reason = "judge_error: " + result.error().text();

@@ -114,11 +114,12 @@ Result<Slot> Slot::start(Context& context) {
 Result<std::string> Slot::judge(const std::string& text, Context& context) {
   DROVER_TRY(const Submission submission, parse_submission(text));
   std::uint64_t beats = 0;
+  // A submission that is asked to stop has no verdict, and an error would be one: it goes on to its bounded end, or is ended with its worker,
+  // and then it is judged by the next run.
   const Verdict verdict = judge(submission, [&] {
     context.progress(++beats);
-    return context.stopping();
+    return false;
   });
-  if (context.stopping() && verdict.reason == "cancelled") return fail(ErrorCode::refused, "cancelled");
   return json_of(verdict);
 }
 
@@ -194,7 +195,10 @@ Result<bool> Slot::compile(const Submission& submission, const Language& languag
   verdict.measured.compile_cpu += end.cpu;
   TestVerdict& compiled = verdict.compile.emplace();
   const RunOutcome how = outcome_of(end, false, compiled.detail);
-  if (how == RunOutcome::cancelled) return fail(ErrorCode::refused, "cancelled");
+  if (how == RunOutcome::cancelled) {
+    verdict.reason = "cancelled";
+    return false;
+  }
   if (how == RunOutcome::judge_error) {
     verdict.reason = fmt::format("unsupported: {} is not there", language.needs);
     return false;

@@ -33,7 +33,7 @@ class Slot {
   static Result<Slot> start(Context& context);
   Slot(SlotOptions options, Sandbox sandbox) : options_(std::move(options)), sandbox_(std::move(sandbox)) {}
 
-  /// The task: a submission as JSON in, its verdict as JSON out. Errors: usage (no submission), refused (cancelled).
+  /// The task: a submission as JSON in, its verdict as JSON out. Error usage: no submission.
   Result<std::string> judge(const std::string& submission, Context& context);
   /// `stop`: asked every 50 ms; true ends the submission as not judged.
   Verdict judge(const Submission& submission, const std::function<bool()>& stop);
