@@ -98,7 +98,7 @@ enum class SandboxEndKind : std::uint8_t {
   memory_limit,
   output_limit,
   cancelled,       ///< by `stop`
-  not_started,     ///< its exec failed: code = errno
+  not_started,     ///< it could not be executed, or its files do not fit into /w: code = errno
 };
 std::string_view name_of(SandboxEndKind kind);
 

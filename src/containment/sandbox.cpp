@@ -306,12 +306,12 @@ Result<SandboxEnd> Sandbox::run(const SandboxRun& run, const std::function<bool(
   const wire::WardenReply& reply = word->reply;
   if (reply.number != number) return fail(ErrorCode::corrupt, "the sandbox answers another run than the one it was given");
   if (reply.kind == wire::WardenKind::failed) {
-    if (reply.step == wire::WardenStep::exec) {
+    if (reply.step == wire::WardenStep::exec || reply.step == wire::WardenStep::files) {
       end.kind = SandboxEndKind::not_started;
       end.code = reply.error;
       return end;
     }
-    return fail(reply.step == wire::WardenStep::kill ? ErrorCode::timed_out : reply.step == wire::WardenStep::files ? ErrorCode::usage : ErrorCode::system,
+    return fail(reply.step == wire::WardenStep::kill ? ErrorCode::timed_out : ErrorCode::system,
                 Error::from_errno(reply.error, std::string("sandbox: ") + step_name(reply.step)).what());
   }
   end.cpu = Nanos(reply.user_ns + reply.system_ns);

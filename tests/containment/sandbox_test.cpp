@@ -68,6 +68,11 @@ TEST_P(SandboxOf, AnHonestProgramReadsPrintsAndExits) {
   EXPECT_GT(end.cpu, Nanos(0));
   EXPECT_EQ(end.left_behind, 0U);
   EXPECT_EQ(run({.argv = {"/no/such"}}).kind, SandboxEndKind::not_started);
+  const std::string large(3 << 20, 'x');
+  const SandboxEnd full = run({.argv = {"/bin/true"}, .files = {{"large", large}}, .limits = {.disk_bytes = 1 << 20}});
+  EXPECT_EQ(full.kind, SandboxEndKind::not_started);
+  EXPECT_EQ(full.code, 28 /* ENOSPC */);
+  EXPECT_EQ(run({.argv = {"/bin/true"}}).kind, SandboxEndKind::exited) << "and it goes on";
 }
 
 TEST_P(SandboxOf, EveryEndIsToldAsWhatItWas) {

@@ -58,6 +58,20 @@ TEST_F(SlotTest, ABrokenProgramIsACompileErrorAndItsCompilerIsContained) {
   EXPECT_EQ(judge(sum("cpp", "asm(\".incbin \\\"/proc/1/environ\\\"\");\nint main() {}")).compile->run, RunOutcome::compile_error);
 }
 
+TEST_F(SlotTest, AProgramThatCannotBeStartedIsItsOwnFault) {
+  if (!there("c")) GTEST_SKIP();
+  const std::pair<const char*, std::uint64_t> programs[] = {
+      {"const char loader[] __attribute__((section(\".interp\"))) = \"/no/such/loader\";\nint main(void) { return 0; }", 64 << 20},  // names a loader that is not there
+      {"char large[8 << 20] = {1};\nint main(void) { return large[0]; }", 4 << 20},                                                    // does not fit
+  };
+  for (const auto& [code, disk] : programs) {
+    Submission submission = sum("c", code);
+    submission.limits.disk_bytes = disk;
+    const Verdict verdict = judge(submission);
+    EXPECT_EQ(verdict.reward, 0.0) << "no verdict is no escape: " << json_of(verdict);
+  }
+}
+
 TEST_F(SlotTest, ExitModeLinksTheTestIn) {
   if (!there("cpp")) GTEST_SKIP();
   const Verdict verdict = judge({.id = "x", .language = "cpp", .code = "#include <cassert>\nint twice(int x) { return x + x; }", .tests = {CodeTest{"int main() { assert(twice(2) == 4); }"}, CodeTest{"int main() { return twice(2) == 5 ? 0 : 1; }"}}});

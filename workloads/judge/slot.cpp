@@ -44,7 +44,8 @@ RunOutcome outcome_of(const SandboxEnd& end, bool over_cpu, std::string& detail)
     case memory_limit: return RunOutcome::memory_limit;
     case output_limit: return RunOutcome::output_limit;
     case cancelled: return RunOutcome::cancelled;
-    case not_started: detail = fmt::format("errno {}", end.code); return RunOutcome::judge_error;
+    // The interpreter is known to be there: it is the program that is none, or does not fit.
+    case not_started: detail = fmt::format("errno {}", end.code); return RunOutcome::load_error;
   }
   std::unreachable();
 }
@@ -135,6 +136,10 @@ Verdict Slot::judge(const Submission& submission, const std::function<bool()>& s
       verdict.reason = fmt::format("unsupported: language '{}'", submission.language.substr(0, 40));
       break;
     }
+    if (!std::filesystem::exists(language->needs)) {
+      verdict.reason = fmt::format("unsupported: {} is not there", language->needs);
+      break;
+    }
     Result<void> done;
     if (!sandbox_) {
       if (auto made = make_sandbox(options_, SandboxFor::candidates)) sandbox_.emplace(std::move(*made));
@@ -199,10 +204,6 @@ Result<bool> Slot::compile(const Submission& submission, const Language& languag
     verdict.reason = "cancelled";
     return false;
   }
-  if (how == RunOutcome::judge_error) {
-    verdict.reason = fmt::format("unsupported: {} is not there", language.needs);
-    return false;
-  }
   if (how == RunOutcome::ok && end.taken) {
     compiled = {TestOutcome::pass, RunOutcome::ok, {}};
     artifact = std::move(*end.taken);
@@ -242,10 +243,6 @@ Result<void> Slot::judge_tests(const Submission& submission, const Language& lan
       verdict.reason = "cancelled";
       return {};
     }
-    if (one.run == RunOutcome::judge_error) {
-      verdict.reason = fmt::format("unsupported: {} is not there", language.needs);
-      return {};
-    }
     if (one.run != RunOutcome::ok) one.outcome = io == nullptr && one.run == RunOutcome::nonzero_exit ? TestOutcome::fail : TestOutcome::error;
     else one.outcome = io == nullptr || agrees(ran.end.output, *io) ? TestOutcome::pass : TestOutcome::fail;
     verdict.tests.push_back(std::move(one));
@@ -265,7 +262,6 @@ Result<void> Slot::judge_inproc(const Submission& submission, const Language& la
   std::string detail;
   const RunOutcome how = outcome_of(ran.end, ran.over_cpu, detail);
   if (how == RunOutcome::cancelled) verdict.reason = "cancelled";
-  else if (how == RunOutcome::judge_error) verdict.reason = fmt::format("unsupported: {} is not there", language.needs);
   else verdict.tests = read_inproc(ran.end.taken.value_or(""), submission.tests.size(), how, detail);
   if (how == RunOutcome::cpu_limit) over_the_limit(verdict.tests);
   return {};
@@ -300,7 +296,7 @@ Result<void> Slot::judge_split(const Submission& submission, const Language& lan
     return {};
   }
   if (tested.kind == SandboxEndKind::not_started) {
-    verdict.reason = fmt::format("unsupported: {} is not there", language.needs);
+    verdict.reason = fmt::format("judge_error: the tests cannot be started: errno {}", tested.code);
     return {};
   }
   std::string detail;
