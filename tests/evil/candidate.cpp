@@ -139,6 +139,16 @@ int main(int argc, char** argv) {
     for (;;)
       if (::fork() < 0 && errno == ENOSYS) return 9;
   }
+  if (deed == "forks") {
+    int count = 0;
+    for (; count < 100; ++count) {
+      const pid_t child = ::fork();
+      if (child < 0) return say(-1);
+      if (child == 0)
+        for (;;) ::pause();
+    }
+    return say(0);
+  }
   if (deed == "cpu_by_forks") {  // no process lives long enough for a limit of its own
     for (;;) {
       const pid_t child = ::fork();
