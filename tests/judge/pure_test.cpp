@@ -106,5 +106,26 @@ TEST(Verdicts, NothingIsPassedWithoutATestAndAFaultHasNoReward) {
   EXPECT_FALSE(parse_verdict(R"({"id":"","outcome":"all_passed","reward":1,"passed":1,"mode":"stdio","profile":"","tests":[],"measured":{"runs":"many"}})"));
 }
 
+TEST(Document, ItsExamplesAreSubmissionsAndItHasEveryWord) {
+  std::ifstream file(std::string(DROVER_SOURCE_DIR) + "/docs/judge_api.md");
+  const std::string text{std::istreambuf_iterator<char>(file), {}};
+  ASSERT_FALSE(text.empty());
+  int examples = 0;
+  for (std::size_t at = 0; (at = text.find("```json\n", at)) != std::string::npos; ++examples) {
+    at += 8;
+    const auto parsed = parse_submission(text.substr(at, text.find("```", at) - at));
+    EXPECT_TRUE(parsed) << parsed.error().what();
+  }
+  EXPECT_GE(examples, 1);
+  const auto has = [&](std::string_view word) { EXPECT_NE(text.find("`" + std::string(word) + "`"), std::string::npos) << "docs/judge_api.md does not know '" << word << "'"; };
+  for (int i = 0; i <= static_cast<int>(RunOutcome::cancelled); ++i) has(name_of(static_cast<RunOutcome>(i)));
+  for (int i = 0; i <= static_cast<int>(TestOutcome::not_reached); ++i) has(name_of(static_cast<TestOutcome>(i)));
+  for (int i = 0; i <= static_cast<int>(SubmissionOutcome::not_judged); ++i) has(name_of(static_cast<SubmissionOutcome>(i)));
+  for (const Mode mode : {Mode::split, Mode::stdio, Mode::exit, Mode::inproc}) has(name_of(mode));
+  // Every key that is written is explained.
+  for (const auto& object : {nlohmann::json::parse(json_of(Verdict{})), nlohmann::json::parse(json_of(Submission{}).dump()), nlohmann::json::parse(json_of(Verdict{}))["measured"], nlohmann::json::parse(json_of(Submission{}).dump())["limits"]})
+    for (const auto& [key, value] : object.items()) has(key);
+}
+
 }  // namespace
 }  // namespace drover::judge
