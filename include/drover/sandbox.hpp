@@ -40,7 +40,8 @@ struct SandboxBind {
 };
 
 /// An interpreter that is started once, loads what all runs need, and forks a locked-down child for each: a run costs the fork, not the start.
-/// It holds nothing of any run. Only in profile `root`, where runs have a uid of their own; elsewhere such runs cannot be had (has_zygote).
+/// It holds nothing of any run, and no run can reach it: by a uid of their own (root), or by a PID namespace for each run (userns). Where it
+/// cannot be had has_zygote() is false.
 struct SandboxZygote {
   std::string python{};                                        ///< "" = none; a CPython 3.9 or newer with ctypes
   std::vector<std::string> preload{};                          ///< modules; what cannot be imported is left out

@@ -3,7 +3,7 @@
 #
 # argv: the modules to preload, comma separated; then NAME, SOURCE, NAME, SOURCE, ... the programs a run can name. Descriptor 3: the
 # warden's socket; first message: the seccomp program. A request: words separated by NUL (uid, flags, rlimits, program, its argv) with
-# descriptors stdin, stdout, stderr, words, then landlock's ruleset and the channel as far as flagged.
+# descriptors stdin, stdout, stderr, words, then landlock's ruleset, the channel and the run's PID namespace as far as flagged.
 import ctypes, gc, importlib, os, resource, socket, sys
 
 preload, names, sources = sys.argv[1], sys.argv[2::2], sys.argv[3::2]
@@ -15,12 +15,12 @@ for module in preload.split(","):
             pass  # a candidate that needs it is told so
 programs = {name: compile(source, name, "exec") for name, source in zip(names, sources)}
 
-LANDLOCK, CHANNEL, NO_CAPABILITIES, SECCOMP = 1, 2, 4, 8
+LANDLOCK, CHANNEL, NO_CAPABILITIES, SECCOMP, NAMESPACE = 1, 2, 4, 8, 16
 libc = ctypes.CDLL(None, use_errno=True)
 libc.syscall.restype = ctypes.c_long
 syscall, long = libc.syscall, ctypes.c_long
 x86 = os.uname().machine == "x86_64"
-SYS_CAPSET, SYS_SECCOMP, SYS_LANDLOCK, SYS_PERSONALITY = (126, 317, 446, 135) if x86 else (91, 277, 446, 92)
+SYS_CAPSET, SYS_SECCOMP, SYS_LANDLOCK, SYS_SETNS = (126, 317, 446, 308) if x86 else (91, 277, 446, 268)
 
 warden = socket.socket(fileno=3)
 filter_bytes = warden.recv(1 << 16)
@@ -109,6 +109,8 @@ while True:
     message, fds, _, _ = socket.recv_fds(warden, 1 << 20, 8)
     if not message:
         os._exit(0)
+    if int(message.split(b"\0", 2)[1]) & NAMESPACE:
+        must(syscall(long(SYS_SETNS), long(fds[-1]), long(0x20000000)))  # of children from here on; the next run has its own
     child = os.fork()
     if child == 0:
         run(message, fds)

@@ -43,6 +43,9 @@ struct MountAttributes {
 struct LandlockRuleset {
   std::uint64_t fs = 0, net = 0, scoped = 0;
 };
+struct clone_args_t {
+  std::uint64_t flags = 0, pidfd = 0, child_tid = 0, parent_tid = 0, exit_signal = 0, stack = 0, stack_size = 0, tls = 0, set_tid = 0, set_tid_size = 0, cgroup = 0;
+};
 struct __attribute__((packed)) LandlockBeneath {
   std::uint64_t allowed;
   std::int32_t parent;
@@ -61,6 +64,7 @@ struct Warden {
   std::uint64_t tmpfs_bytes = 0, tmpfs_inodes = 0;
   pid_t zygote = 0;    // 0: none, or it has died
   int zygote_socket = -1;
+  int self = -1;       // pidfd of this process
 };
 constinit Warden warden;
 
@@ -395,6 +399,7 @@ struct Reaped {
   std::uint32_t count = 0;
   pid_t helper = 0;          // kill_uid's
   bool helper_done = false;  // it has sent the signals
+  bool helper_inherits = false;  // it is the run's PID 1: what its orphans used is in its account
   bool zygote_told = true;   // it has told the end of its child, or has none
 };
 
@@ -410,6 +415,10 @@ bool reap(pid_t first, WardenReply& reply, Reaped& sum) {
       continue;
     }
     if (info.si_pid == sum.helper) {
+      if (sum.helper_inherits) {
+        sum.user_ns += std::int64_t{usage.ru_utime.tv_sec} * 1'000'000'000 + usage.ru_utime.tv_usec * 1000;
+        sum.system_ns += std::int64_t{usage.ru_stime.tv_sec} * 1'000'000'000 + usage.ru_stime.tv_usec * 1000;
+      }
       sum.helper = 0;
       sum.helper_done = info.si_code == CLD_EXITED && info.si_status == 0;
       continue;
@@ -427,6 +436,37 @@ bool reap(pid_t first, WardenReply& reply, Reaped& sum) {
 }
 
 ssize_t hear_zygote(char* text, std::size_t size, int milliseconds);
+
+/// The run's own PID 1, where runs have no uid of their own and a zygote must live on: all of the run are below it, the kernel kills them with
+/// it, and it is gone only when they are. It reaps orphans, and at our word (SIGTERM) kills and reaps everybody, so that what they used is
+/// counted: when the kernel does that itself, it is not.
+struct RunNamespace {
+  pid_t init = 0;
+  int pidfd = -1;
+};
+bool make_namespace(RunNamespace& made) {
+  clone_args_t arguments{};
+  arguments.flags = CLONE_NEWPID | CLONE_PIDFD;
+  arguments.pidfd = reinterpret_cast<std::uint64_t>(&made.pidfd);
+  arguments.exit_signal = SIGCHLD;
+  made.init = static_cast<pid_t>(syscall(SYS_clone3, &arguments, sizeof arguments));
+  if (made.init < 0) return false;
+  if (made.init > 0) return true;
+  syscall(SYS_close_range, 0u, ~0u, 0u);
+  sigset_t words;  // both are blocked, so that none is lost or ignored
+  sigemptyset(&words);
+  sigaddset(&words, SIGCHLD);
+  sigaddset(&words, SIGTERM);
+  sigprocmask(SIG_BLOCK, &words, nullptr);
+  for (bool last = false;;) {
+    siginfo_t info{};
+    while (syscall(SYS_waitid, P_ALL, 0, &info, WEXITED | WNOHANG | __WALL, nullptr) == 0 && info.si_pid != 0) info.si_pid = 0;
+    // Until there is nobody: children of the dead come to us only when their parents are.
+    if (last && kill(-1, SIGKILL) != 0 && errno == ESRCH) _exit(0);
+    const timespec while_asleep{0, last ? 1'000'000 : 999'000'000};
+    if (sigtimedwait(&words, nullptr, &while_asleep) == SIGTERM) last = true;
+  }
+}
 
 /// The zygote's word on the end of its child. False: none came.
 bool hear_end(WardenReply& reply, Reaped& sum, int milliseconds) {
@@ -488,6 +528,29 @@ bool kill_uid(std::uint32_t uid, WardenReply& reply, Reaped& sum) {
     while (read(warden.deaths, drained, sizeof drained) > 0) {
     }
   }
+}
+
+/// Everybody of the run's namespace.
+bool kill_namespace(RunNamespace& space, WardenReply& reply, Reaped& sum) {
+  const std::int64_t patience = bare::now_ns(CLOCK_MONOTONIC) + kKillPatienceNs;
+  kill(space.init, SIGTERM);
+  close(space.pidfd);
+  sum.helper = space.init;
+  sum.helper_inherits = true;
+  while (sum.helper != 0) {
+    if (!sum.zygote_told && !hear_end(reply, sum, 4'000)) return false;  // the kernel waits for the zygote to reap its child
+    reap(0, reply, sum);
+    if (sum.helper == 0) break;
+    const std::int64_t now = bare::now_ns(CLOCK_MONOTONIC);
+    if (now > patience - kKillPatienceNs / 2) kill(space.init, SIGKILL);
+    if (now > patience) return false;
+    pollfd death{warden.deaths, POLLIN, 0};
+    poll(&death, 1, 20);
+    signalfd_siginfo drained[8];
+    while (read(warden.deaths, drained, sizeof drained) > 0) {
+    }
+  }
+  return warden.zygote != 0;
 }
 
 /// What the file's owner may be given: a regular file, by its descriptor.
@@ -554,6 +617,12 @@ void watch(const WardenRun& run, pid_t first, WardenReply& reply, Reaped& sum) {
   }
 }
 
+/// Nobody of the run is left when it returns true.
+bool end_all(std::uint32_t uid, RunNamespace& space, WardenReply& reply, Reaped& sum) {
+  if (space.init > 0) return kill_namespace(space, reply, sum);
+  return warden.zygote != 0 && uid != 0 ? kill_uid(uid, reply, sum) : kill_all(reply, sum);
+}
+
 // ---------------------------------------------------------------------------------------------------- the zygote
 
 ssize_t send_with(int socket, const void* bytes, std::size_t size, const int* fds, std::size_t count) {
@@ -608,10 +677,10 @@ void start_zygote(char* const* argv) {
 }
 
 /// Has the zygote make the run's first process, whose end it tells. Its pid, or -1.
-pid_t fork_from_zygote(const WardenRun& run, const int* fds, const char** argv, std::uint32_t uid, int words) {
+pid_t fork_from_zygote(const WardenRun& run, const int* fds, const char** argv, std::uint32_t uid, int words, int space) {
   static char message[kWardenBlobBytesMax + 512];
   const std::uint64_t numbers[] = {uid,
-                                   (has(layer::kLandlock) ? 1u : 0u) | (run.channel != 0 ? 2u : 0u) | (has(layer::kNoCapabilities) ? 4u : 0u) | (has(layer::kSeccomp) ? 8u : 0u),
+                                   (has(layer::kLandlock) ? 1u : 0u) | (run.channel != 0 ? 2u : 0u) | (has(layer::kNoCapabilities) ? 4u : 0u) | (has(layer::kSeccomp) ? 8u : 0u) | (space >= 0 ? 16u : 0u),
                                    static_cast<std::uint64_t>(run.cpu_ns / 1'000'000'000) + 2,
                                    run.file_bytes,
                                    run.open_files,
@@ -626,6 +695,7 @@ pid_t fork_from_zygote(const WardenRun& run, const int* fds, const char** argv, 
   std::size_t count = 4;
   if (has(layer::kLandlock)) handed[count++] = warden.ruleset;
   if (run.channel != 0) handed[count++] = fds[4 + run.files];
+  if (space >= 0) handed[count++] = space;
   char text[32];
   if (send_with(warden.zygote_socket, message, static_cast<std::size_t>(end - message) - 1, handed, count) < 0 || hear_zygote(text, sizeof text, 5'000) < 0) return -1;
   return static_cast<pid_t>(bare::parse_number(text));
@@ -653,7 +723,16 @@ void run_one(const WardenRun& run, int* fds, const char** strings) {
     close(words[1]);
     return fail_run(run.number, WardenStep::zygote, ECHILD);
   }
-  const pid_t first = run.zygote != 0 ? fork_from_zygote(run, fds, strings, uid, words[1]) : fork();
+  // Where a candidate cannot be told from the zygote by its uid, it is by its namespace.
+  RunNamespace space;
+  if (warden.zygote != 0 && uid == 0 && !make_namespace(space)) {
+    close(words[0]);
+    close(words[1]);
+    return fail_run(run.number, WardenStep::clone, errno);
+  }
+  if (run.zygote == 0 && space.init > 0 && syscall(SYS_setns, space.pidfd, CLONE_NEWPID) != 0) _exit(1);
+  const pid_t first = run.zygote != 0 ? fork_from_zygote(run, fds, strings, uid, words[1], space.pidfd) : fork();
+  if (first != 0 && run.zygote == 0 && space.init > 0 && syscall(SYS_setns, warden.self, CLONE_NEWPID) != 0) _exit(1);  // our next helpers are our own again
   if (first == 0) become_candidate(run, fds, const_cast<char* const*>(strings), const_cast<char* const*>(strings + run.argc + 1), uid, words[1]);
   const int clone_error = errno;
   close(words[1]);
@@ -675,14 +754,14 @@ void run_one(const WardenRun& run, int* fds, const char** strings) {
   Reaped sum;
   sum.zygote_told = run.zygote == 0 || first < 0;
   if (first < 0 || word.step != WardenStep::none) {
-    (void)(warden.zygote != 0 ? kill_uid(uid, reply, sum) : kill_all(reply, sum));
+    (void)end_all(uid, space, reply, sum);
     return fail_run(run.number, first < 0 ? WardenStep::clone : word.step, first < 0 ? clone_error : word.error);
   }
   reply.kind = WardenKind::ended;
   reply.number = run.number;
   watch(run, first, reply, sum);
   const std::uint32_t reaped = sum.count;
-  if (!(warden.zygote != 0 ? kill_uid(uid, reply, sum) : kill_all(reply, sum))) return fail_run(run.number, WardenStep::kill, ETIMEDOUT);
+  if (!end_all(uid, space, reply, sum)) return fail_run(run.number, WardenStep::kill, ETIMEDOUT);
   reply.left_behind = sum.count - reaped - (reply.limit != WardenLimit::none ? 1 : 0);  // the first is no orphan
   reply.user_ns = sum.user_ns;
   reply.system_ns = sum.system_ns;
@@ -723,6 +802,7 @@ int main() {
   prctl(PR_SET_NAME, "drover-warden");
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   prctl(PR_SET_DUMPABLE, 0);
+  umask(022);  // the root it builds is for others to read, whatever its owner's mask
   setsid();
   sigset_t child_deaths;
   sigemptyset(&child_deaths);
@@ -736,6 +816,7 @@ int main() {
   std::size_t count = 0;
   poll(first, 2, -1);
   if (first[0].revents != 0) return 0;
+  warden.self = static_cast<int>(syscall(SYS_pidfd_open, getpid(), 0));
   if (bare::receive_message(kWardenSocketFd, &warden.setup, sizeof warden.setup, fds, kWardenFdsMax, &count) != sizeof warden.setup || count != 2 || warden.setup.magic != kWardenMagic ||
       warden.setup.binds > kWardenStringsMax / 2 || warden.setup.zygote_argc > kWardenStringsMax || !read_strings(fds[0], warden.setup.blob_bytes, strings, 2 * warden.setup.binds + warden.setup.zygote_argc))
     give_up(WardenStep::blob);
@@ -758,8 +839,8 @@ int main() {
   if (uses(layer::kNoCapabilities)) warden.layers |= layer::kNoCapabilities;
   if (warden.setup.uid_first != 0 && warden.setup.uid_count != 0 && uses(layer::kOwnUid)) warden.layers |= layer::kOwnUid;
   for (std::size_t i = 0; i < count; ++i) close(fds[i]);
-  // It must be out of the candidates' reach: where they have no uid of their own there is none.
-  if (warden.setup.zygote_argc != 0 && has(layer::kOwnUid) && has(layer::kProc)) {
+  // It must be out of the candidates' reach: by a uid of their own, or by a PID namespace for each run.
+  if (warden.setup.zygote_argc != 0 && (has(layer::kProc) || !has(layer::kOwnUid))) {
     const char** const argv = strings + 2 * warden.setup.binds;
     argv[warden.setup.zygote_argc] = nullptr;
     start_zygote(const_cast<char* const*>(argv));
