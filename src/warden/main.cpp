@@ -587,8 +587,10 @@ void watch(const WardenRun& run, pid_t first, WardenReply& reply, Reaped& sum) {
       next_look = bare::now_ns(CLOCK_MONOTONIC) + kLookNs;
     }
     if (reply.limit != WardenLimit::none) return;
-    const std::int64_t until = next_look < begin + run.wall_ns ? next_look : begin + run.wall_ns;
-    const timespec time{.tv_sec = 0, .tv_nsec = until > now ? (until - now) % 1'000'000'000 : 0};
+    std::int64_t wait = begin + run.wall_ns - now;
+    if (has(layer::kProc) && next_look - now < wait) wait = next_look - now;  // else there is nothing to look at before the wall
+    if (wait < 0) wait = 0;
+    const timespec time{.tv_sec = static_cast<time_t>(wait / 1'000'000'000), .tv_nsec = wait % 1'000'000'000};
     pollfd waits[4] = {{kWardenOwnerFd, POLLIN, 0}, {kWardenSocketFd, POLLIN, 0}, {warden.deaths, POLLIN, 0}, {sum.zygote_told ? -1 : warden.zygote_socket, POLLIN, 0}};
     ppoll(waits, 4, &time, nullptr);
     if (waits[0].revents != 0) _exit(0);

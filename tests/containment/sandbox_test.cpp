@@ -12,6 +12,7 @@
 #include <iterator>
 
 #include "os/clock.hpp"
+#include "os/process_tree.hpp"
 
 namespace drover::test {
 namespace {
@@ -209,6 +210,14 @@ TEST_P(SandboxOf, EachLayerStopsSomethingTheOthersDoNot) {
     }
     sandbox = std::move(before);
   }
+}
+
+TEST_P(SandboxOf, WaitingCostsNothing) {
+  SandboxRun one = deed("sleep");
+  one.limits.wall = Seconds(1);
+  const Nanos before = usage_below(::getpid()).cpu;
+  EXPECT_EQ(run(one).kind, SandboxEndKind::wall_limit);
+  EXPECT_LT(usage_below(::getpid()).cpu - before, Millis(500)) << "somebody spins beside a sleeping program";
 }
 
 TEST_P(SandboxOf, ManyRunsLeaveNoDescriptorNoMountAndNoProcess) {
