@@ -117,26 +117,30 @@ inline ssize_t receive_message(int socket, void* bytes, std::size_t bytes_max, i
   return got;
 }
 
-/// One message, with one descriptor unless `fd` is -1. 0, or -1 with errno (EAGAIN: the queue is full).
-inline int send_message(int socket, const void* bytes, std::size_t size, int fd) {
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+inline constexpr std::size_t kSendFdsMax = 8;
+
+/// One message with up to kSendFdsMax descriptors. 0, or -1 with errno (EAGAIN: the queue is full).
+inline int send_message(int socket, const void* bytes, std::size_t size, const int* fds, std::size_t fds_count) {
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * kSendFdsMax)] = {};
   iovec part{const_cast<void*>(bytes), size};
   msghdr message{};
   message.msg_iov = &part;
   message.msg_iovlen = 1;
-  if (fd >= 0) {
+  if (fds_count > 0) {
     message.msg_control = control;
-    message.msg_controllen = sizeof control;
+    message.msg_controllen = CMSG_SPACE(sizeof(int) * fds_count);
     cmsghdr* header = CMSG_FIRSTHDR(&message);
     header->cmsg_level = SOL_SOCKET;
     header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(sizeof(int));
-    memcpy(CMSG_DATA(header), &fd, sizeof fd);
+    header->cmsg_len = CMSG_LEN(sizeof(int) * fds_count);
+    memcpy(CMSG_DATA(header), fds, sizeof(int) * fds_count);
   }
   ssize_t sent;
   do sent = sendmsg(socket, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
   while (sent < 0 && errno == EINTR);
   return sent < 0 ? -1 : 0;
 }
+/// The same with one descriptor, or none if `fd` is -1.
+inline int send_message(int socket, const void* bytes, std::size_t size, int fd) { return send_message(socket, bytes, size, &fd, fd >= 0 ? 1 : 0); }
 
 }  // namespace drover::bare

@@ -95,6 +95,12 @@ void fail_run(std::uint32_t number, WardenStep step, int error) {
 
 // ---------------------------------------------------------------------------------------------------- the root
 
+/// 0: this kernel has none.
+long landlock_abi() {
+  const long abi = syscall(kLandlockCreate, nullptr, 0, 1);
+  return abi < 1 ? 0 : abi;
+}
+
 void make_parents(char* path) {
   for (char* at = path + 1; *at != '\0'; ++at)
     if (*at == '/') {
@@ -146,17 +152,15 @@ void build_root(const char** strings) {
   }
 }
 
-/// A second lock on the same doors: writing below /w and to devices, reading and executing elsewhere.
-void make_ruleset() {
-  const long abi = syscall(kLandlockCreate, nullptr, 0, 1);
-  if (abi < 1 || !uses(layer::kLandlock)) return;
+/// A second lock on the same doors: writing below /w and to devices, reading and executing elsewhere. False: errno.
+bool make_ruleset() {
+  const long abi = landlock_abi();
   std::uint64_t all = (1u << 13) - 1;
   if (abi >= 2) all |= 1u << 13;
   if (abi >= 3) all |= 1u << 14;
-  if (abi >= 5) all |= 1u << 15;
-  LandlockRuleset rules{.fs = all, .net = abi >= 4 ? 3u : 0u, .scoped = abi >= 6 ? 3u : 0u};
+  const std::uint64_t handled = abi >= 5 ? all | 1u << 15 : all;  // ioctl on devices: nowhere
+  const LandlockRuleset rules{.fs = handled, .net = abi >= 4 ? 3u : 0u, .scoped = abi >= 6 ? 3u : 0u};
   warden.ruleset = static_cast<int>(syscall(kLandlockCreate, &rules, sizeof rules, 0));
-  if (warden.ruleset < 0) return;
   const auto allow = [](const char* path, std::uint64_t what) {
     const int parent = open(path, O_PATH | O_CLOEXEC);
     if (parent < 0) return false;
@@ -166,8 +170,7 @@ void make_ruleset() {
     return done;
   };
   const std::uint64_t read = kFsExecute | kFsReadFile | kFsReadDir;
-  if (!allow("/", read) || !allow("/dev", read | kFsWriteFile)) return;
-  warden.layers |= layer::kLandlock | (abi >= 6 ? layer::kLandlockScope : 0);
+  return warden.ruleset >= 0 && allow("/", read) && allow("/dev", read | kFsWriteFile) && allow("/w", all);
 }
 
 void take_filter(int fd) {
@@ -185,46 +188,55 @@ struct Usage {
   std::uint32_t processes = 0;
 };
 
+/// Calls `visit(name)` for each entry; false as soon as that is, or when the directory cannot be read.
+template <class Visit>
+bool each_entry(int directory, const Visit& visit) {
+  alignas(8) char entries[8192];
+  for (;;) {
+    const long got = syscall(SYS_getdents64, directory, entries, sizeof entries);
+    if (got <= 0) return got == 0;
+    for (long at = 0; at < got;) {
+      std::uint16_t length = 0;
+      memcpy(&length, entries + at + 16, sizeof length);
+      const char* const name = entries + at + 19;
+      at += length;
+      if (!visit(name)) return false;
+    }
+  }
+}
+
 /// Of all processes but us: those that live, and those they waited for.
 Usage look() {
   Usage usage;
   const int directory = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (directory < 0) return usage;
   static const long ticks = sysconf(_SC_CLK_TCK), page = sysconf(_SC_PAGESIZE);
-  alignas(8) char entries[8192];
-  for (;;) {
-    const long got = syscall(SYS_getdents64, directory, entries, sizeof entries);
-    if (got <= 0) break;
-    for (long at = 0; at < got;) {
-      std::uint16_t length = 0;
-      memcpy(&length, entries + at + 16, sizeof length);
-      const char* const name = entries + at + 19;
-      at += length;
-      if (name[0] < '0' || name[0] > '9' || (name[0] == '1' && name[1] == '\0')) continue;
-      if (warden.zygote != 0 && bare::parse_number(name) == warden.zygote) continue;
-      char path[32];
-      char text[1024];
-      bare::append_text(bare::append_text(path, name), "/stat");
-      const int file = openat(directory, path, O_RDONLY | O_CLOEXEC);
-      if (file < 0) continue;
-      const ssize_t size = read(file, text, sizeof text - 1);
-      close(file);
-      if (size <= 0) continue;
-      text[size] = '\0';
-      const char* field = strrchr(text, ')');
-      if (field == nullptr) continue;
-      // After the name: state is field 3; utime 14, stime 15, cutime 16, cstime 17, num_threads 20, rss 24 (man 5 proc).
-      std::uint64_t value[25] = {};
-      int number = 2;
-      for (const char* c = field; *c != '\0' && number < 25; ++c) {
-        if (*c == ' ') ++number;
-        else if (*c >= '0' && *c <= '9' && number < 25) value[number] = value[number] * 10 + static_cast<std::uint64_t>(*c - '0');
-      }
-      usage.cpu_ns += static_cast<std::int64_t>(value[14] + value[15] + value[16] + value[17]) * (1'000'000'000 / ticks);
-      usage.rss_bytes += value[24] * static_cast<std::uint64_t>(page);
-      ++usage.processes;
+  each_entry(directory, [&](const char* name) {
+    if (name[0] < '0' || name[0] > '9' || (name[0] == '1' && name[1] == '\0')) return true;
+    if (warden.zygote != 0 && bare::parse_number(name) == warden.zygote) return true;
+    char path[32];
+    char text[1024];
+    bare::append_text(bare::append_text(path, name), "/stat");
+    const int file = openat(directory, path, O_RDONLY | O_CLOEXEC);
+    if (file < 0) return true;
+    const ssize_t size = read(file, text, sizeof text - 1);
+    close(file);
+    if (size <= 0) return true;
+    text[size] = '\0';
+    const char* field = strrchr(text, ')');
+    if (field == nullptr) return true;
+    // After the name: state is field 3; utime 14, stime 15, cutime 16, cstime 17, num_threads 20, rss 24 (man 5 proc).
+    std::uint64_t value[25] = {};
+    int number = 2;
+    for (const char* c = field; *c != '\0' && number < 25; ++c) {
+      if (*c == ' ') ++number;
+      else if (*c >= '0' && *c <= '9') value[number] = value[number] * 10 + static_cast<std::uint64_t>(*c - '0');
     }
-  }
+    usage.cpu_ns += static_cast<std::int64_t>(value[14] + value[15] + value[16] + value[17]) * (1'000'000'000 / ticks);
+    usage.rss_bytes += value[24] * static_cast<std::uint64_t>(page);
+    ++usage.processes;
+    return true;
+  });
   close(directory);
   return usage;
 }
@@ -234,33 +246,21 @@ Usage look() {
 /// Removes what is in `directory`; directories that are not empty have their children moved up into /w, so that no nesting is too deep.
 /// False: something would not go.
 bool empty_once(int root, int directory, std::uint32_t& found, std::uint32_t& moved) {
-  alignas(8) char entries[8192];
-  for (;;) {
-    const long got = syscall(SYS_getdents64, directory, entries, sizeof entries);
-    if (got < 0) return false;
-    if (got == 0) return true;
-    for (long at = 0; at < got;) {
-      std::uint16_t length = 0;
-      memcpy(&length, entries + at + 16, sizeof length);
-      const char* const name = entries + at + 19;
-      at += length;
-      if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0) continue;
-      ++found;
-      if (unlinkat(directory, name, 0) == 0) continue;
-      if (unlinkat(directory, name, AT_REMOVEDIR) == 0) continue;
-      if (errno != ENOTEMPTY) return false;
-      if (directory == root) {
-        const int below = openat(root, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        const bool done = below >= 0 && empty_once(root, below, found, moved);
-        if (below >= 0) close(below);
-        if (!done || unlinkat(root, name, AT_REMOVEDIR) != 0) return false;
-        continue;
-      }
-      char up[32] = "moved-up-";
-      bare::append_number(up + 9, moved++);
-      if (renameat(directory, name, root, up) != 0) return false;
+  return each_entry(directory, [&](const char* name) {
+    if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0) return true;
+    ++found;
+    if (unlinkat(directory, name, 0) == 0 || unlinkat(directory, name, AT_REMOVEDIR) == 0) return true;
+    if (errno != ENOTEMPTY) return false;
+    if (directory == root) {
+      const int below = openat(root, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+      const bool done = below >= 0 && empty_once(root, below, found, moved);
+      if (below >= 0) close(below);
+      return done && unlinkat(root, name, AT_REMOVEDIR) == 0;
     }
-  }
+    char up[32] = "moved-up-";
+    bare::append_number(up + 9, moved++);
+    return renameat(directory, name, root, up) == 0;
+  });
 }
 
 /// The tmpfs as new: empty, of another owner. Unmounting one and mounting the next would be simpler, and waits a millisecond for the kernel
@@ -298,13 +298,19 @@ bool fresh_tmpfs(const WardenRun& run, std::uint32_t uid) {
   return true;
 }
 
-bool copy_in(const char* name, int from, std::uint32_t uid) {
-  char path[300];
+/// The path of a file right in /w. False: the name is none for that.
+bool path_in_w(const char* name, char (&path)[300]) {
   if (name[0] == '\0' || name[0] == '.' || strchr(name, '/') != nullptr || strlen(name) > 255) {
     errno = EINVAL;
     return false;
   }
   bare::append_text(bare::append_text(path, "/w/"), name);
+  return true;
+}
+
+bool copy_in(const char* name, int from, std::uint32_t uid) {
+  char path[300];
+  if (!path_in_w(name, path)) return false;
   const int to = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0700);
   if (to < 0) return false;
   off_t at = 0;
@@ -377,20 +383,15 @@ void limit(int words, __rlimit_resource_t resource, std::uint64_t value, std::ui
   child_failed(words, WardenStep::exec);
 }
 
-/// The candidate may write below its own tmpfs only: a ruleset for the one that is mounted.
-bool open_w() {
-  if (!has(layer::kLandlock) || warden.ruleset >= 0) return true;
-  make_ruleset();
-  const int parent = open("/w", O_PATH | O_CLOEXEC);
-  if (parent < 0 || warden.ruleset < 0) return false;
-  const long abi = syscall(kLandlockCreate, nullptr, 0, 1);
-  std::uint64_t all = (1u << 13) - 1;
-  if (abi >= 2) all |= 1u << 13;
-  if (abi >= 3) all |= 1u << 14;
-  const LandlockBeneath beneath{all, parent};
-  const bool done = syscall(kLandlockAdd, warden.ruleset, 1, &beneath, 0) == 0;
-  close(parent);
-  return done;
+void drain_deaths() {
+  signalfd_siginfo drained[8];
+  while (read(warden.deaths, drained, sizeof drained) > 0) {
+  }
+}
+void await_death() {
+  pollfd death{warden.deaths, POLLIN, 0};
+  poll(&death, 1, 20);
+  drain_deaths();
 }
 
 struct Reaped {
@@ -401,6 +402,11 @@ struct Reaped {
   bool helper_done = false;  // it has sent the signals
   bool helper_inherits = false;  // it is the run's PID 1: what its orphans used is in its account
   bool zygote_told = true;   // it has told the end of its child, or has none
+
+  void add_times(const rusage& usage) {
+    user_ns += std::int64_t{usage.ru_utime.tv_sec} * 1'000'000'000 + usage.ru_utime.tv_usec * 1000;
+    system_ns += std::int64_t{usage.ru_stime.tv_sec} * 1'000'000'000 + usage.ru_stime.tv_usec * 1000;
+  }
 };
 
 /// Reaps whoever is dead. True once `first` is among them; its end goes to `reply`. Our own helpers are not counted.
@@ -415,16 +421,12 @@ bool reap(pid_t first, WardenReply& reply, Reaped& sum) {
       continue;
     }
     if (info.si_pid == sum.helper) {
-      if (sum.helper_inherits) {
-        sum.user_ns += std::int64_t{usage.ru_utime.tv_sec} * 1'000'000'000 + usage.ru_utime.tv_usec * 1000;
-        sum.system_ns += std::int64_t{usage.ru_stime.tv_sec} * 1'000'000'000 + usage.ru_stime.tv_usec * 1000;
-      }
+      if (sum.helper_inherits) sum.add_times(usage);
       sum.helper = 0;
       sum.helper_done = info.si_code == CLD_EXITED && info.si_status == 0;
       continue;
     }
-    sum.user_ns += std::int64_t{usage.ru_utime.tv_sec} * 1'000'000'000 + usage.ru_utime.tv_usec * 1000;
-    sum.system_ns += std::int64_t{usage.ru_stime.tv_sec} * 1'000'000'000 + usage.ru_stime.tv_usec * 1000;
+    sum.add_times(usage);
     const auto rss = static_cast<std::uint64_t>(usage.ru_maxrss) * 1024;
     if (rss > sum.rss_bytes) sum.rss_bytes = rss;
     ++sum.count;
@@ -497,11 +499,7 @@ bool kill_all(WardenReply& reply, Reaped& sum) {
     siginfo_t info{};
     if (syscall(SYS_waitid, P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT | __WALL, nullptr) != 0 && errno == ECHILD) return true;
     if (bare::now_ns(CLOCK_MONOTONIC) > patience) return false;
-    pollfd death{warden.deaths, POLLIN, 0};
-    poll(&death, 1, 20);
-    signalfd_siginfo drained[8];
-    while (read(warden.deaths, drained, sizeof drained) > 0) {
-    }
+    await_death();
   }
 }
 
@@ -522,11 +520,7 @@ bool kill_uid(std::uint32_t uid, WardenReply& reply, Reaped& sum) {
     if (sum.helper == 0 && sum.helper_done && !sum.zygote_told && !hear_end(reply, sum, 1'000)) return false;
     if (sum.helper == 0 && (!sum.helper_done || look().processes == 0)) return sum.helper_done && warden.zygote != 0;
     if (bare::now_ns(CLOCK_MONOTONIC) > patience) return false;
-    pollfd death{warden.deaths, POLLIN, 0};
-    poll(&death, 1, 20);
-    signalfd_siginfo drained[8];
-    while (read(warden.deaths, drained, sizeof drained) > 0) {
-    }
+    await_death();
   }
 }
 
@@ -544,11 +538,7 @@ bool kill_namespace(RunNamespace& space, WardenReply& reply, Reaped& sum) {
     const std::int64_t now = bare::now_ns(CLOCK_MONOTONIC);
     if (now > patience - kKillPatienceNs / 2) kill(space.init, SIGKILL);
     if (now > patience) return false;
-    pollfd death{warden.deaths, POLLIN, 0};
-    poll(&death, 1, 20);
-    signalfd_siginfo drained[8];
-    while (read(warden.deaths, drained, sizeof drained) > 0) {
-    }
+    await_death();
   }
   return warden.zygote != 0;
 }
@@ -557,8 +547,7 @@ bool kill_namespace(RunNamespace& space, WardenReply& reply, Reaped& sum) {
 int take(const char* name, WardenReply& reply) {
   char path[300];
   reply.taken_bytes = ~std::uint64_t{0};
-  if (name[0] == '\0' || name[0] == '.' || strchr(name, '/') != nullptr || strlen(name) > 255) return -1;
-  bare::append_text(bare::append_text(path, "/w/"), name);
+  if (!path_in_w(name, path)) return -1;
   const int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
   struct stat kind{};
   if (fd < 0) return -1;
@@ -608,9 +597,7 @@ void watch(const WardenRun& run, pid_t first, WardenReply& reply, Reaped& sum) {
       return;
     }
     if (waits[2].revents != 0) {
-      signalfd_siginfo drained[8];
-      while (read(warden.deaths, drained, sizeof drained) > 0) {
-      }
+      drain_deaths();
       if (reap(first, reply, sum)) {
         reply.wall_ns = bare::now_ns(CLOCK_MONOTONIC) - begin;
         return;
@@ -626,24 +613,6 @@ bool end_all(std::uint32_t uid, RunNamespace& space, WardenReply& reply, Reaped&
 }
 
 // ---------------------------------------------------------------------------------------------------- the zygote
-
-ssize_t send_with(int socket, const void* bytes, std::size_t size, const int* fds, std::size_t count) {
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * 8)] = {};
-  iovec part{const_cast<void*>(bytes), size};
-  msghdr message{};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  if (count > 0) {
-    message.msg_control = control;
-    message.msg_controllen = CMSG_SPACE(sizeof(int) * count);
-    cmsghdr* header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(sizeof(int) * count);
-    memcpy(CMSG_DATA(header), fds, sizeof(int) * count);
-  }
-  return sendmsg(socket, &message, MSG_NOSIGNAL);
-}
 
 /// One message of the zygote within `milliseconds`; its size, or -1.
 ssize_t hear_zygote(char* text, std::size_t size, int milliseconds) {
@@ -673,7 +642,7 @@ void start_zygote(char* const* argv) {
   close(pair[1]);
   warden.zygote_socket = pair[0];
   char text[16];
-  if (send_with(warden.zygote_socket, warden.filter, warden.filter_count * sizeof(sock_filter), nullptr, 0) < 0 || hear_zygote(text, sizeof text, 30'000) < 0 || strcmp(text, "ready") != 0)
+  if (bare::send_message(warden.zygote_socket, warden.filter, warden.filter_count * sizeof(sock_filter), -1) != 0 || hear_zygote(text, sizeof text, 30'000) < 0 || strcmp(text, "ready") != 0)
     give_up(WardenStep::zygote);
   warden.layers |= layer::kZygote;
 }
@@ -699,7 +668,7 @@ pid_t fork_from_zygote(const WardenRun& run, const int* fds, const char** argv, 
   if (run.channel != 0) handed[count++] = fds[4 + run.files];
   if (space >= 0) handed[count++] = space;
   char text[32];
-  if (send_with(warden.zygote_socket, message, static_cast<std::size_t>(end - message) - 1, handed, count) < 0 || hear_zygote(text, sizeof text, 5'000) < 0) return -1;
+  if (bare::send_message(warden.zygote_socket, message, static_cast<std::size_t>(end - message) - 1, handed, count) != 0 || hear_zygote(text, sizeof text, 5'000) < 0) return -1;
   return static_cast<pid_t>(bare::parse_number(text));
 }
 
@@ -716,22 +685,14 @@ void run_one(const WardenRun& run, int* fds, const char** strings) {
   if (!fresh_tmpfs(run, uid)) return fail_run(run.number, WardenStep::tmpfs, errno);
   for (std::uint32_t i = 0; i < run.files; ++i)
     if (!copy_in(names[i], fds[4 + i], uid)) return fail_run(run.number, WardenStep::files, errno);
-  if (!open_w()) return fail_run(run.number, WardenStep::landlock, errno);
+  if (has(layer::kLandlock) && warden.ruleset < 0 && !make_ruleset()) return fail_run(run.number, WardenStep::landlock, errno);
 
-  int words[2];
-  if (pipe2(words, O_CLOEXEC) != 0) return fail_run(run.number, WardenStep::clone, errno);
-  if (run.zygote != 0 && warden.zygote == 0) {
-    close(words[0]);
-    close(words[1]);
-    return fail_run(run.number, WardenStep::zygote, ECHILD);
-  }
+  if (run.zygote != 0 && warden.zygote == 0) return fail_run(run.number, WardenStep::zygote, ECHILD);
   // Where a candidate cannot be told from the zygote by its uid, it is by its namespace.
   RunNamespace space;
-  if (warden.zygote != 0 && uid == 0 && !make_namespace(space)) {
-    close(words[0]);
-    close(words[1]);
-    return fail_run(run.number, WardenStep::clone, errno);
-  }
+  if (warden.zygote != 0 && uid == 0 && !make_namespace(space)) return fail_run(run.number, WardenStep::clone, errno);
+  int words[2];
+  if (pipe2(words, O_CLOEXEC) != 0) _exit(1);  // out of descriptors: its owner starts anew
   if (run.zygote == 0 && space.init > 0 && syscall(SYS_setns, space.pidfd, CLONE_NEWPID) != 0) _exit(1);
   const pid_t first = run.zygote != 0 ? fork_from_zygote(run, fds, strings, uid, words[1], space.pidfd) : fork();
   if (first != 0 && run.zygote == 0 && space.init > 0 && syscall(SYS_setns, warden.self, CLONE_NEWPID) != 0) _exit(1);  // our next helpers are our own again
@@ -834,9 +795,7 @@ int main() {
   if (has(layer::kUtsNamespace)) (void)!sethostname("drover", 6);
   take_filter(fds[1]);
   build_root(strings);
-  make_ruleset();  // tried: open_w() makes the one that counts
-  if (warden.ruleset >= 0) close(warden.ruleset);
-  warden.ruleset = -1;
+  if (const long abi = landlock_abi(); abi > 0 && uses(layer::kLandlock)) warden.layers |= layer::kLandlock | (abi >= 6 ? layer::kLandlockScope : 0);
   warden.layers |= layer::kPrivateTmpfs | layer::kNoNewPrivileges;
   if (uses(layer::kNoCapabilities)) warden.layers |= layer::kNoCapabilities;
   if (warden.setup.uid_first != 0 && warden.setup.uid_count != 0 && uses(layer::kOwnUid)) warden.layers |= layer::kOwnUid;
