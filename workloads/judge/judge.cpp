@@ -33,23 +33,16 @@ class BatchPlan final : public JobPlan {
     schema.duration("cpu", dataset_.cpu, {Nanos(0), Seconds(3600)}, "CPU time of a run instead of what each submission says; 0: as it says");
     schema.choice("reward", reward_, {"all", "fraction"}, "1 when all tests passed and else 0, or passed / tests");
     schema.choice("profile", slot_.profile, {"", "root", "userns"}, "of the sandbox; else the strongest this host allows");
-    schema.text("require", layers_, "layers without which nothing is judged: seccomp,landlock,net_namespace");
+    schema.text("require", slot_.require, "layers without which nothing is judged: seccomp,landlock,net_namespace");
   }
 
   Result<JobTraits> traits() override {
     in_ = fs::absolute(in_).lexically_normal().string();
     out_ = fs::absolute(out_).lexically_normal().string();
-    if (mode_ == "split") dataset_.mode = Mode::split;
-    if (mode_ == "stdio") dataset_.mode = Mode::stdio;
-    if (mode_ == "exit") dataset_.mode = Mode::exit;
-    if (mode_ == "inproc") dataset_.mode = Mode::inproc;
-    slot_.require = layers_;
-    DROVER_TRY(const std::vector<Submission> submissions, read_dataset(in_, dataset_));
+    dataset_.mode = mode_named(mode_);  // "": as each submission says
+    DROVER_CHECK(prepare());
     if (!fs::is_directory(fs::path(out_).parent_path())) return fail(ErrorCode::usage, fmt::format("OUT '{}': '{}' is no directory", out_, fs::path(out_).parent_path().string()));
-    DROVER_TRY(const Sandbox tried, make_sandbox(slot_));  // refused before anything is started
-    HashChain hash;
-    for (const Submission& one : submissions) hash.add(json_of(one).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
-    JobTraits traits{.grain = Grain::rows, .identity = fmt::format("judge 1\nsubmissions: {}\nprofile: {}\nrequire: {}\nreward: {}\n", hash.hex(), name_of(tried.profile()), slot_.require, reward_)};
+    JobTraits traits{.grain = Grain::rows, .identity = fmt::format("judge 1\nsubmissions: {}\nprofile: {}\nrequire: {}\nreward: {}\n", hash_, profile_, slot_.require, reward_)};
     const std::string setup = json_of(slot_);
     traits.pool.setup.resize(setup.size());
     std::memcpy(traits.pool.setup.data(), setup.data(), setup.size());
@@ -60,7 +53,7 @@ class BatchPlan final : public JobPlan {
   }
 
   Result<void> run(Job& job) override {
-    DROVER_TRY(std::vector<Submission> submissions, read_dataset(in_, dataset_));
+    std::vector<Submission> submissions = std::move(submissions_);
     // Equal ones are one task.
     std::map<std::string, std::size_t, std::less<>> keys;
     std::vector<std::size_t> task_of;
@@ -138,9 +131,23 @@ class BatchPlan final : public JobPlan {
   }
 
  private:
-  std::string what_, in_, out_, mode_, reward_ = "all", layers_;
+  /// Reads IN and tries the sandbox, once: what is wrong is refused before anything is started.
+  Result<void> prepare() {
+    if (!profile_.empty()) return {};
+    DROVER_TRY(submissions_, read_dataset(in_, dataset_));
+    DROVER_TRY(const Sandbox tried, make_sandbox(slot_));
+    profile_ = name_of(tried.profile());
+    HashChain hash;
+    for (const Submission& one : submissions_) hash.add(json_of(one).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+    hash_ = hash.hex();
+    return {};
+  }
+
+  std::string what_, in_, out_, mode_, reward_ = "all";
   DatasetOptions dataset_;
   SlotOptions slot_;
+  std::vector<Submission> submissions_;
+  std::string hash_, profile_;  ///< of the submissions; of the sandbox
 };
 
 class JudgeWorkload final : public Workload {

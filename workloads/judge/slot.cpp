@@ -94,8 +94,8 @@ Result<SlotOptions> parse_slot_options(std::string_view text) {
 
 Result<Sandbox> make_sandbox(const SlotOptions& options, SandboxFor use) {
   SandboxOptions sandbox{.require = options.require};
-  if (options.profile == "root") sandbox.profile = SandboxProfile::root;
-  if (options.profile == "userns") sandbox.profile = SandboxProfile::userns;
+  for (const SandboxProfile profile : {SandboxProfile::root, SandboxProfile::userns})
+    if (options.profile == name_of(profile)) sandbox.profile = profile;
   const Language& python = *language_named("python");
   if (use != SandboxFor::any && std::filesystem::exists(python.needs)) {
     sandbox.zygote = {.python = python.needs, .preload = {"json", "re", "collections", "importlib", "operator", "types", "random", "math", "itertools", "functools", "typing", "string", "heapq", "bisect", "copy", "datetime", "decimal", "fractions", "statistics"}};
@@ -272,12 +272,12 @@ Result<void> Slot::judge_split(const Submission& submission, const Language& lan
     DROVER_TRY(Sandbox made, make_sandbox(options_, SandboxFor::tests));
     tests_.emplace(std::move(made));
   }
-  const std::string tests = split_tests(submission), tests_program = split_tests_source(), candidate_program = split_candidate_source();
+  const std::string tests = split_tests(submission);
   SandboxRun candidate{.argv = language.run, .files = {{"candidate.py", submission.code}}, .limits = sandbox_limits(submission.limits, language)};
   SandboxRun tester{.argv = language.run, .files = {{"tests.json", tests}}, .limits = {.cpu = tests_cpu(submission.limits), .wall = candidate.limits.wall + tests_cpu(submission.limits)}, .take = kInprocResults, .take_max = 1 << 20};
   tester.limits.memory_bytes = std::uint64_t{1} << 30;
-  use_program(candidate, *sandbox_, "split_candidate", language, candidate_program);
-  use_program(tester, *tests_, "split_tests", language, tests_program);
+  use_program(candidate, *sandbox_, "split_candidate", language, split_candidate_source());
+  use_program(tester, *tests_, "split_tests", language, split_tests_source());
   std::optional<std::pair<SandboxEnd, SandboxEnd>> ends;
   for (int tried = 1; tried <= 2; ++tried) {
     DROVER_TRY(ends, run_pair(*tests_, tester, *sandbox_, candidate, stop));

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "judge/hash.hpp"
+#include "judge/words.hpp"
 
 namespace drover::judge {
 namespace {
@@ -14,16 +15,6 @@ using json = nlohmann::json;
 
 constexpr std::pair<Mode, std::string_view> kModes[] = {{Mode::split, "split"}, {Mode::stdio, "stdio"}, {Mode::exit, "exit"}, {Mode::inproc, "inproc"}};
 constexpr std::pair<Comparison, std::string_view> kComparisons[] = {{Comparison::exact, "exact"}, {Comparison::tokens, "tokens"}, {Comparison::floats, "floats"}};
-
-template <class T, std::size_t N>
-std::string_view word_of(T value, const std::pair<T, std::string_view> (&table)[N]) {
-  return std::ranges::find(table, value, &std::pair<T, std::string_view>::first)->second;
-}
-template <class T, std::size_t N>
-std::optional<T> value_of(std::string_view word, const std::pair<T, std::string_view> (&table)[N]) {
-  const auto found = std::ranges::find(table, word, &std::pair<T, std::string_view>::second);
-  return found == std::end(table) ? std::nullopt : std::optional<T>(found->first);
-}
 
 Error wrong(const std::string& key, const std::string& why) { return Error(ErrorCode::usage, fmt::format("'{}': {}", key, why), "docs/judge_api.md has the shape of a submission"); }
 
@@ -108,6 +99,7 @@ Result<Test> parse_test(const json& value, const std::string& path) {
 }  // namespace
 
 std::string_view name_of(Mode mode) { return word_of(mode, kModes); }
+std::optional<Mode> mode_named(std::string_view name) { return value_of(name, kModes); }
 std::string_view trust_of(Mode mode) { return mode == Mode::stdio || mode == Mode::split ? "unforgeable" : "forgeable"; }
 
 Mode Submission::mode_chosen() const {
@@ -127,7 +119,7 @@ Result<Submission> parse_submission(std::string_view text) {
   DROVER_CHECK(reader.text("code", submission.code, true));
   std::string mode;
   DROVER_CHECK(reader.text("mode", mode));
-  if (!mode.empty() && !(submission.mode = value_of(mode, kModes))) return std::unexpected(wrong("mode", "must be split, stdio, exit or inproc"));
+  if (!mode.empty() && !(submission.mode = mode_named(mode))) return std::unexpected(wrong("mode", "must be split, stdio, exit or inproc"));
   if (const json* const tests = reader.take("tests")) {
     if (!tests->is_array()) return std::unexpected(wrong("tests", "must be a list"));
     for (std::size_t i = 0; i < tests->size(); ++i) {

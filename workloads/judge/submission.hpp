@@ -22,6 +22,7 @@ enum class Mode : std::uint8_t {
   inproc,  ///< tests run in the candidate's own interpreter
 };
 std::string_view name_of(Mode mode);
+std::optional<Mode> mode_named(std::string_view name);
 /// "unforgeable", or "forgeable": a hostile program can write the verdict.
 std::string_view trust_of(Mode mode);
 

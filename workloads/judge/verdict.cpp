@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "judge/words.hpp"
+
 namespace drover::judge {
 namespace {
 
@@ -13,19 +15,11 @@ constexpr std::pair<RunOutcome, std::string_view> kRuns[] = {
 constexpr std::pair<TestOutcome, std::string_view> kTests[] = {{TestOutcome::pass, "pass"}, {TestOutcome::fail, "fail"}, {TestOutcome::error, "error"}, {TestOutcome::not_reached, "not_reached"}};
 constexpr std::pair<SubmissionOutcome, std::string_view> kSubmissions[] = {{SubmissionOutcome::all_passed, "all_passed"}, {SubmissionOutcome::some_failed, "some_failed"},
     {SubmissionOutcome::none_passed, "none_passed"}, {SubmissionOutcome::no_tests, "no_tests"}, {SubmissionOutcome::not_judged, "not_judged"}};
-constexpr std::pair<Mode, std::string_view> kModes[] = {{Mode::split, "split"}, {Mode::stdio, "stdio"}, {Mode::exit, "exit"}, {Mode::inproc, "inproc"}};
-
-template <class T, std::size_t N>
-std::string_view word_of(T value, const std::pair<T, std::string_view> (&table)[N]) {
-  return std::ranges::find(table, value, &std::pair<T, std::string_view>::first)->second;
-}
 template <class T, std::size_t N>
 bool read_word(const nlohmann::json& value, T& into, const std::pair<T, std::string_view> (&table)[N]) {
-  if (!value.is_string()) return false;
-  const auto found = std::ranges::find(table, value.get<std::string>(), &std::pair<T, std::string_view>::second);
-  if (found == std::end(table)) return false;
-  into = found->first;
-  return true;
+  const auto found = value.is_string() ? value_of(value.get<std::string>(), table) : std::nullopt;
+  if (found) into = *found;
+  return found.has_value();
 }
 
 nlohmann::ordered_json json_of(const TestVerdict& test) {
@@ -92,8 +86,10 @@ Result<Verdict> parse_verdict(std::string_view text) try {
   v.reason = object.value("reason", "");
   v.suspect = object.value("suspect", false);
   v.candidate_answers = object.value("trust", "") == "candidate_answers";
+  const auto mode = mode_named(object["mode"].get<std::string>());
   if (object["reward"].is_number()) v.reward = object["reward"].get<double>();
-  if (!read_word(object["outcome"], v.outcome, kSubmissions) || !read_word(object["mode"], v.mode, kModes)) return broken();
+  if (!read_word(object["outcome"], v.outcome, kSubmissions) || !mode) return broken();
+  v.mode = *mode;
   if (object.contains("compile") && !read(object["compile"], v.compile.emplace())) return broken();
   for (const auto& one : object["tests"])
     if (!read(one, v.tests.emplace_back())) return broken();
