@@ -39,6 +39,7 @@ class BatchPlan final : public JobPlan {
   Result<JobTraits> traits() override {
     in_ = fs::absolute(in_).lexically_normal().string();
     out_ = fs::absolute(out_).lexically_normal().string();
+    if (dataset_.candidates != "canonical") dataset_.candidates = fs::absolute(dataset_.candidates).lexically_normal().string();
     dataset_.mode = mode_named(mode_);  // "": as each submission says
     DROVER_CHECK(prepare());
     if (!fs::is_directory(fs::path(out_).parent_path())) return fail(ErrorCode::usage, fmt::format("OUT '{}': '{}' is no directory", out_, fs::path(out_).parent_path().string()));
