@@ -159,6 +159,9 @@ class CheckpointStore {
   /// The newest good one, verified byte by byte, and matching. Errors: not_found (there is none: starting afresh is the caller's
   /// explicit decision), mismatch (the advice holds the differences), corrupt (names the file).
   Result<CheckpointEntry> newest_good(const std::string& lineage, const Fingerprint& expected);
+  /// Where `run` goes on: the newest good one; nothing where the lineage begins, or where it is to begin anew (`fresh`) and its head is not yet
+  /// one of this run's. Errors: as newest_good, and refused where there are checkpoints and none of them is good.
+  Result<std::optional<CheckpointEntry>> resume_point(const std::string& lineage, const Fingerprint& expected, const std::string& run, bool fresh);
   /// Copies its files into `directory`, which must be empty or not exist; verified while copying, all or nothing.
   Result<void> restore(const CheckpointEntry& entry, const std::string& directory);
 

@@ -364,6 +364,15 @@ Result<CheckpointEntry> CheckpointStore::newest_good(const std::string& lineage,
   return std::move(entry);
 }
 
+Result<std::optional<CheckpointEntry>> CheckpointStore::resume_point(const std::string& lineage, const Fingerprint& expected, const std::string& run, bool fresh) {
+  DROVER_TRY(const std::vector<CheckpointEntry> there, list(lineage));
+  if (there.empty() || (fresh && std::ranges::none_of(there, [&](const CheckpointEntry& one) { return one.head && one.manifest.run == run; }))) return std::nullopt;
+  auto newest = newest_good(lineage, expected);
+  if (newest) return std::optional(std::move(*newest));
+  if (newest.error().code() != ErrorCode::not_found) return std::unexpected(std::move(newest).error());
+  return fail(ErrorCode::refused, fmt::format("lineage '{}' has {} checkpoints and none of them is good", lineage, there.size()), "`drover ckpt ls` shows them; --fresh starts anew beside them");
+}
+
 Result<void> CheckpointStore::restore(const CheckpointEntry& entry, const std::string& directory) {
   FileSystem& fs = *impl_->fs;
   DROVER_CHECK(fs.make_directories(directory));

@@ -80,17 +80,10 @@ Result<void> Checkpoints::begin(std::uint64_t attempt) {
   while (running_ || !waiting_.empty()) DROVER_CHECK(watch_probe(now(), now() + Millis(50)));
   failed_in_row_ = 0;
   gave_up_.clear();
-  // Ordered to start afresh it does, until the head is one of its own.
-  if (orders_.fresh) {
-    DROVER_TRY(const std::vector<CheckpointEntry> now_there, store_->list(orders_.lineage));
-    root_ = std::ranges::none_of(now_there, [&](const CheckpointEntry& one) { return one.head && one.manifest.run == orders_.run; });
-    if (root_) return {};
-  }
-  auto newest = store_->newest_good(orders_.lineage, fingerprint_);
+  DROVER_TRY(const std::optional<CheckpointEntry> newest, store_->resume_point(orders_.lineage, fingerprint_, orders_.run, orders_.fresh));
   if (!newest) {
-    if (newest.error().code() != ErrorCode::not_found) return std::unexpected(std::move(newest).error());
-    if (there.empty()) return {};  // the lineage begins here
-    return fail(ErrorCode::refused, fmt::format("lineage '{}' has {} checkpoints and none of them is good", orders_.lineage, there.size()), "`drover ckpt ls` shows them; --fresh starts anew beside them");
+    root_ = orders_.fresh;  // until the head is one of its own
+    return {};
   }
   resume_ = orders_.staging + "/resume-" + std::to_string(attempt);
   resume_step_ = newest->manifest.step;

@@ -26,16 +26,13 @@ Result<Lineage> Lineage::open(const LineageOptions& options, const std::string& 
 }
 
 Result<std::optional<CheckpointState>> Lineage::newest() {
-  DROVER_TRY(const std::vector<CheckpointEntry> there, store_.list(options_.name));
-  if (options_.fresh && std::ranges::none_of(there, [&](const CheckpointEntry& one) { return one.head && one.manifest.run == run_; })) {
-    root_ = true;
+  auto found = store_.resume_point(options_.name, fingerprint_, run_, options_.fresh);
+  if (!found) return std::unexpected(std::move(found).error().with(fmt::format("lineage '{}' of '{}'", options_.name, options_.store)));
+  const std::optional<CheckpointEntry>& entry = *found;
+  if (!entry) {
+    root_ = options_.fresh;
     return std::nullopt;
   }
-  if (there.empty()) return std::nullopt;
-  auto entry = store_.newest_good(options_.name, fingerprint_);
-  if (!entry && entry.error().code() == ErrorCode::not_found)
-    return fail(ErrorCode::refused, fmt::format("lineage '{}' has {} checkpoints and none of them is good", options_.name, there.size()), "`drover ckpt ls` shows them; --fresh starts anew beside them");
-  if (!entry) return std::unexpected(std::move(entry).error().with(fmt::format("lineage '{}' of '{}'", options_.name, options_.store)));
   const auto file = std::ranges::find(entry->manifest.files, kFile, &StoredFile::name);
   if (file == entry->manifest.files.end())
     return fail(ErrorCode::mismatch, fmt::format("checkpoint {} of lineage '{}' holds no file '{}': it is no training of solve", entry->id.substr(0, 12), options_.name, kFile), "name another lineage: --lineage NAME");
