@@ -263,8 +263,8 @@ bool empty_once(int root, int directory, std::uint32_t& found, std::uint32_t& mo
   });
 }
 
-/// The tmpfs as new: empty, of another owner. Unmounting one and mounting the next would be simpler, and waits a millisecond for the kernel
-/// (every umount does, for RCU); so that is the way only when something would not go.
+/// The tmpfs as new: empty, of another owner. Unmounting one and mounting the next made short runs a twentieth slower; that is the way only
+/// when something would not go.
 bool wiped(std::uint32_t uid) {
   const int root = open("/w", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (root < 0) return false;
