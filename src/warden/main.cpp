@@ -725,7 +725,8 @@ void run_one(const WardenRun& run, int* fds, const char** strings) {
   watch(run, first, reply, sum);
   const std::uint32_t reaped = sum.count;
   if (!end_all(uid, space, reply, sum)) return fail_run(run.number, WardenStep::kill, ETIMEDOUT);
-  reply.left_behind = sum.count - reaped - (reply.limit != WardenLimit::none ? 1 : 0);  // the first is no orphan
+  reply.left_behind = sum.count - reaped;
+  if (reply.limit != WardenLimit::none && reply.left_behind > 0) --reply.left_behind;  // the first is no orphan
   reply.user_ns = sum.user_ns;
   reply.system_ns = sum.system_ns;
   if (sum.rss_bytes > reply.rss_peak_bytes) reply.rss_peak_bytes = sum.rss_bytes;

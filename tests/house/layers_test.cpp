@@ -42,6 +42,7 @@ const std::map<std::string, std::vector<std::string>>& arrows() {
       {"src/worker", {"drover", "base", "os", "wire"}},
       {"src/containment", {"drover", "base", "os", "wire", "keeper/helper_images.hpp"}},
       {"src/supervisor", {"drover", "base", "os", "wire", "engine", "store", "worker", "containment", "keeper/helper_images.hpp"}},
+      {"src/http", {"drover", "os"}},
       {"src/report", {"drover", "base", "os", "wire", "store"}},
       {"workloads", {"drover"}},
   };

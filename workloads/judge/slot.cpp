@@ -12,6 +12,7 @@
 #include "judge/inproc.hpp"
 #include "judge/python_sources.hpp"
 #include "judge/split.hpp"
+#include "judge/test_sets.hpp"
 
 namespace drover::judge {
 namespace {
@@ -71,6 +72,16 @@ void over_the_limit(std::vector<TestVerdict>& tests) {
   if (!tests.empty() && std::ranges::all_of(tests, [](const TestVerdict& one) { return one.outcome != TestOutcome::not_reached && one.run != RunOutcome::cpu_limit; })) tests.back() = {TestOutcome::error, RunOutcome::cpu_limit, {}};
 }
 
+/// The compiler is as contained as what it makes.
+SandboxRun compile_run(const Language& language, std::string_view code) {
+  return {.argv = language.compile,
+          .env = {"PATH=/usr/bin:/bin", "HOME=/w", "LANG=C.UTF-8", "TMPDIR=/w"},
+          .files = {{language.source, code}},
+          .limits = {.cpu = Seconds(30), .wall = Seconds(120), .memory_bytes = std::uint64_t{2} << 30, .address_bytes = std::uint64_t{8} << 30, .output_bytes = 1 << 20, .error_bytes = 1 << 20,
+                     .disk_bytes = std::uint64_t{256} << 20, .processes = 64},
+          .take = language.artifact};
+}
+
 SandboxLimits sandbox_limits(const Limits& limits, const Language& language) {
   return {.cpu = limits.cpu * 6 / 5,
           .wall = limits.wall != Nanos(0) ? limits.wall : limits.cpu * 4 + Seconds(5),
@@ -83,13 +94,13 @@ SandboxLimits sandbox_limits(const Limits& limits, const Language& language) {
 
 }  // namespace
 
-std::string json_of(const SlotOptions& options) { return nlohmann::json{{"profile", options.profile}, {"require", options.require}}.dump(); }
+std::string json_of(const SlotOptions& options) { return nlohmann::json{{"profile", options.profile}, {"require", options.require}, {"stop_cancels", options.stop_cancels}}.dump(); }
 
 Result<SlotOptions> parse_slot_options(std::string_view text) {
   const nlohmann::json object = nlohmann::json::parse(text, nullptr, false);
   if (!object.is_object() || !object.contains("profile") || !object["profile"].is_string() || !object.contains("require") || !object["require"].is_string())
     return fail(ErrorCode::corrupt, "judge: the worker's setup cannot be read");
-  return SlotOptions{.profile = object["profile"], .require = object["require"]};
+  return SlotOptions{.profile = object["profile"], .require = object["require"], .stop_cancels = object.value("stop_cancels", false)};
 }
 
 Result<Sandbox> make_sandbox(const SlotOptions& options, SandboxFor use) {
@@ -113,18 +124,36 @@ Result<Slot> Slot::start(Context& context) {
 }
 
 Result<std::string> Slot::judge(const std::string& text, Context& context) {
-  DROVER_TRY(const Submission submission, parse_submission(text));
   std::uint64_t beats = 0;
-  // A submission that is asked to stop has no verdict, and an error would be one: it goes on to its bounded end, or is ended with its worker,
-  // and then it is judged by the next run.
-  const Verdict verdict = judge(submission, [&] {
+  // A batch's submission that is asked to stop has no verdict, and an error would be one: it goes on to its bounded end, or is ended with its
+  // worker, and then it is judged by the next run. A server's has a client who does not want it any more.
+  const auto stop = [&] {
     context.progress(++beats);
-    return false;
-  });
-  return json_of(verdict);
+    return options_.stop_cancels && context.stopping();
+  };
+  if (is_execution(text)) {
+    DROVER_TRY(const Execution execution, parse_execution(text));
+    return json_of(execute(execution, stop));
+  }
+  DROVER_TRY(Submission submission, parse_submission(text));
+  if (!submission.test_set.empty()) {
+    const auto set = find_test_set(context.broadcast(), submission.test_set);
+    if (!set) return fail(ErrorCode::not_found, "judge: its test set is not there: " + submission.test_set);
+    DROVER_CHECK(attach(submission, *set));
+  }
+  return json_of(judge(submission, stop));
 }
 
 Verdict Slot::judge(const Submission& submission, const std::function<bool()>& stop) {
+  if (submission.extract) {
+    Submission program = submission;
+    program.extract = false;
+    std::optional<std::string> block = fenced_code(submission.code);
+    if (block) program.code = *block;
+    Verdict verdict = judge(program, stop);
+    verdict.extracted = block.has_value();
+    return verdict;
+  }
   Verdict verdict;
   for (int tried = 1;; ++tried) {
     verdict = Verdict{};
@@ -170,6 +199,57 @@ Verdict Slot::judge(const Submission& submission, const std::function<bool()>& s
   return verdict;
 }
 
+Executed Slot::execute(const Execution& execution, const std::function<bool()>& stop) {
+  Executed done;
+  const Language* const language = execution.language.empty() ? nullptr : language_named(execution.language);
+  if (!execution.language.empty() && (language == nullptr || !std::filesystem::exists(language->needs))) {
+    done.error = fmt::format("unsupported: language '{}' is not here", execution.language.substr(0, 40));
+    return done;
+  }
+  if (!sandbox_) {
+    auto made = make_sandbox(options_, SandboxFor::candidates);
+    if (!made) {
+      done.error = "judge_error: " + made.error().what();
+      return done;
+    }
+    sandbox_.emplace(std::move(*made));
+  }
+  done.profile = name_of(sandbox_->profile());
+  SandboxRun spec{.argv = execution.argv, .env = execution.env, .input = execution.input, .limits = execution.limits, .take = execution.take, .take_max = std::uint64_t{16} << 20};
+  for (const auto& [name, bytes] : execution.files) spec.files.push_back({name, bytes});
+  std::string artifact;
+  const auto broken = [&](const Error& error) {
+    sandbox_.reset();
+    done.error = "judge_error: " + error.what();
+    return done;
+  };
+  if (language != nullptr) {
+    spec.argv = language->run;
+    if (!language->bounded_address_space) spec.limits.address_bytes = 0;
+    if (language->compile.empty()) {
+      spec.files.push_back({language->source, execution.code});
+    } else {
+      SandboxRun compiler = compile_run(*language, execution.code);
+      compiler.files.insert(compiler.files.end(), spec.files.begin(), spec.files.end());
+      if (execution.compile_wall != Nanos(0)) compiler.limits.wall = compiler.limits.cpu = execution.compile_wall;
+      auto compiled = sandbox_->run(compiler, stop);
+      if (!compiled) return broken(compiled.error());
+      if (compiled->taken) artifact = std::move(*compiled->taken);
+      done.compile = std::move(*compiled);
+      if (done.compile->kind != SandboxEndKind::exited || done.compile->code != 0 || !done.compile->taken) return done;
+      spec.files.push_back({language->artifact, artifact});
+    }
+  }
+  auto ran = sandbox_->run(spec, stop);
+  if (!ran && ran.error().code() == ErrorCode::usage) {
+    done.error = "refused: " + ran.error().what();
+    return done;
+  }
+  if (!ran) return broken(ran.error());
+  done.run = std::move(*ran);
+  return done;
+}
+
 Result<SandboxEnd> Slot::run_once(const SandboxRun& spec, Measured& measured, const std::function<bool()>& stop) {
   DROVER_TRY(SandboxEnd end, sandbox_->run(spec, stop));
   note(measured, end);
@@ -190,13 +270,7 @@ Result<Slot::Ran> Slot::run(const SandboxRun& spec, const Limits& limits, Measur
 }
 
 Result<bool> Slot::compile(const Submission& submission, const Language& language, const std::string& code, std::string& artifact, Verdict& verdict, const std::function<bool()>& stop) {
-  const SandboxRun spec{.argv = language.compile,
-                        .env = {"PATH=/usr/bin:/bin", "HOME=/w", "LANG=C.UTF-8", "TMPDIR=/w"},
-                        .files = {{language.source, code}},
-                        .limits = {.cpu = Seconds(30), .wall = Seconds(120), .memory_bytes = std::uint64_t{2} << 30, .address_bytes = std::uint64_t{8} << 30, .output_bytes = 1 << 20, .error_bytes = 1 << 20,
-                                   .disk_bytes = std::uint64_t{256} << 20, .processes = 64},
-                        .take = language.artifact};
-  DROVER_TRY(SandboxEnd end, sandbox_->run(spec, stop));
+  DROVER_TRY(SandboxEnd end, sandbox_->run(compile_run(language, code), stop));
   verdict.measured.compile_cpu += end.cpu;
   TestVerdict& compiled = verdict.compile.emplace();
   const RunOutcome how = outcome_of(end, false, compiled.detail);

@@ -12,6 +12,7 @@
 #include "drover/context.hpp"
 #include "drover/sandbox.hpp"
 #include "drover/task.hpp"
+#include "judge/execute.hpp"
 #include "judge/language.hpp"
 #include "judge/verdict.hpp"
 
@@ -20,6 +21,7 @@ namespace drover::judge {
 struct SlotOptions {
   std::string profile{};  ///< "root", "userns", or "" = the strongest this host allows
   std::string require{};  ///< layers without which nothing is judged
+  bool stop_cancels = false;  ///< a submission whose task is cancelled ends at once as `cancelled`
   friend bool operator==(const SlotOptions&, const SlotOptions&) = default;
 };
 std::string json_of(const SlotOptions& options);
@@ -33,10 +35,12 @@ class Slot {
   static Result<Slot> start(Context& context);
   Slot(SlotOptions options, Sandbox sandbox) : options_(std::move(options)), sandbox_(std::move(sandbox)) {}
 
-  /// The task: a submission as JSON in, its verdict as JSON out. Error usage: no submission.
+  /// The task: a submission as JSON in, its verdict as JSON out; or an execution. Errors: usage (neither), not_found (its test set).
   Result<std::string> judge(const std::string& submission, Context& context);
   /// `stop`: asked every 50 ms; true ends the submission as not judged.
   Verdict judge(const Submission& submission, const std::function<bool()>& stop);
+  /// Runs a program and says what it printed; no tests, no verdict, no second try.
+  Executed execute(const Execution& execution, const std::function<bool()>& stop);
 
  private:
   struct Ran {

@@ -109,6 +109,28 @@ Mode Submission::mode_chosen() const {
   return entry_points.empty() ? Mode::inproc : Mode::split;
 }
 
+std::optional<std::string> fenced_code(std::string_view text) {
+  std::optional<std::string> found;
+  std::string_view fence;  // of the block we are in
+  std::size_t begin = 0;
+  for (std::size_t at = 0; at < text.size();) {
+    const std::size_t end = std::min(text.find('\n', at), text.size());
+    std::string_view line = text.substr(at, end - at);
+    while (!line.empty() && line.front() == ' ') line.remove_prefix(1);
+    const std::size_t width = std::min(line.find_first_not_of(line.empty() ? ' ' : line.front()), line.size());
+    if (fence.empty() && width >= 3 && (line.front() == '`' || line.front() == '~')) {
+      fence = line.substr(0, width);
+      begin = std::min(end + 1, text.size());
+    } else if (!fence.empty() && width >= fence.size() && line.front() == fence.front() && line.find_first_not_of(" \r", width) == std::string_view::npos) {
+      found = std::string(text.substr(begin, at - begin));
+      fence = {};
+    }
+    at = end + 1;
+  }
+  if (!fence.empty()) found = std::string(text.substr(begin));
+  return found;
+}
+
 Result<Submission> parse_submission(std::string_view text) {
   const json object = json::parse(text, nullptr, false);
   if (!object.is_object()) return fail(ErrorCode::usage, "a submission must be one JSON object", "docs/judge_api.md has its shape");
@@ -117,6 +139,10 @@ Result<Submission> parse_submission(std::string_view text) {
   DROVER_CHECK(reader.text("id", submission.id));
   DROVER_CHECK(reader.text("language", submission.language));
   DROVER_CHECK(reader.text("code", submission.code, true));
+  std::string extract = "none";
+  DROVER_CHECK(reader.text("extract", extract));
+  if (extract != "none" && extract != "fenced") return std::unexpected(wrong("extract", "must be none or fenced"));
+  submission.extract = extract == "fenced";
   std::string mode;
   DROVER_CHECK(reader.text("mode", mode));
   if (!mode.empty() && !(submission.mode = mode_named(mode))) return std::unexpected(wrong("mode", "must be split, stdio, exit or inproc"));
@@ -148,12 +174,23 @@ Result<Submission> parse_submission(std::string_view text) {
     DROVER_CHECK(of.count("processes", l.processes, 1, 10'000));
     DROVER_CHECK(of.nothing_else());
   }
+  DROVER_CHECK(reader.text("test_set", submission.test_set));
   DROVER_CHECK(reader.nothing_else());
+  if (!submission.test_set.empty()) {
+    if (submission.test_set.size() != 64 || submission.test_set.find_first_not_of("0123456789abcdef") != std::string::npos) return std::unexpected(wrong("test_set", "must be a sha256 in hex"));
+    if (!submission.tests.empty() || !submission.prelude.empty() || !submission.entry_points.empty()) return std::unexpected(wrong("test_set", "stands for tests, prelude and entry_points: not both"));
+    return submission;
+  }
+  DROVER_CHECK(check_tests(submission));
+  return submission;
+}
+
+Result<void> check_tests(const Submission& submission) {
   const bool io = submission.mode_chosen() == Mode::stdio;
   for (std::size_t i = 0; i < submission.tests.size(); ++i)
     if (std::holds_alternative<IoTest>(submission.tests[i]) != io)
       return std::unexpected(wrong(fmt::format("tests[{}]", i), io ? "mode stdio needs input and output" : fmt::format("mode {} needs code", name_of(submission.mode_chosen()))));
-  return submission;
+  return {};
 }
 
 nlohmann::ordered_json json_of(const Submission& s) {
@@ -169,9 +206,8 @@ nlohmann::ordered_json json_of(const Submission& s) {
     tests.push_back(std::move(one));
   }
   const auto seconds = [](Nanos time) { return static_cast<double>(time.count()) * 1e-9; };
-  return {{"id", s.id},
+  nlohmann::ordered_json object{{"id", s.id},
           {"language", s.language},
-          {"mode", name_of(s.mode_chosen())},
           {"code", s.code},
           {"prelude", s.prelude},
           {"entry_points", s.entry_points},
@@ -183,6 +219,10 @@ nlohmann::ordered_json json_of(const Submission& s) {
             {"output_kib", s.limits.output_bytes >> 10},
             {"disk_mib", s.limits.disk_bytes >> 20},
             {"processes", s.limits.processes}}}};
+  if (s.mode || s.test_set.empty()) object["mode"] = name_of(s.mode_chosen());  // else its tests will say
+  if (s.extract) object["extract"] = "fenced";
+  if (!s.test_set.empty()) object["test_set"] = s.test_set;
+  return object;
 }
 
 std::string content_key(const Submission& submission) {

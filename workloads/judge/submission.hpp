@@ -57,17 +57,23 @@ struct Submission {
   std::string id{};
   std::string language = "python";
   std::string code{};
+  bool extract = false;                      ///< `code` is a model's answer: the last fenced block of it is the program
   std::string prelude{};                     ///< split: the author's text before the tests: imports, helpers
   std::vector<std::string> entry_points{};   ///< split: the names by which tests call the candidate
   std::vector<Test> tests{};
+  std::string test_set{};                    ///< sha256 of a registered one, instead of tests, prelude and entry_points (test_sets.hpp)
   Limits limits{};
   std::optional<Mode> mode{};                ///< nothing: stdio for inputs and outputs; python split where entry_points are named, else inproc; exit for the rest
   Mode mode_chosen() const;
   friend bool operator==(const Submission&, const Submission&) = default;
 };
 
+/// The last fenced block (``` or ~~~) of a text, a closing fence left out at the end of the text included; nothing if there is none.
+std::optional<std::string> fenced_code(std::string_view text);
 /// Error usage names the key.
 Result<Submission> parse_submission(std::string_view json);
+/// Error usage: its mode is not for tests of this kind.
+Result<void> check_tests(const Submission& submission);
 nlohmann::ordered_json json_of(const Submission& submission);
 /// Everything a verdict depends on, without the id: equal keys, equal verdicts.
 std::string content_key(const Submission& submission);

@@ -10,6 +10,7 @@
 #include "drover/config.hpp"
 #include "drover/pool.hpp"
 #include "judge/dataset.hpp"
+#include "judge/server.hpp"
 #include "judge/slot.hpp"
 
 namespace drover::judge {
@@ -138,7 +139,9 @@ Result<int> doctor(const std::vector<std::string>& words) {
 }  // namespace
 
 std::vector<WorkloadVerb> judge_verbs() {
-  return {{"run", "judge one program and say what came of it", run}, {"doctor", "what the sandbox of this host holds, and which languages there are", doctor}};
+  return {{"run", "judge one program and say what came of it", run},
+          {"serve", "judge over HTTP: a Unix socket, a loopback port", serve},
+          {"doctor", "what the sandbox of this host holds, and which languages there are", doctor}};
 }
 
 }  // namespace drover::judge

@@ -66,6 +66,7 @@ std::string json_of(const Verdict& v) {
                                 {"profile", v.profile}};
   if (!v.reason.empty()) object["reason"] = v.reason;
   if (v.suspect) object["suspect"] = true;
+  if (v.extracted) object["extracted"] = *v.extracted;
   if (v.compile) object["compile"] = json_of(*v.compile);
   object["tests"] = std::move(tests);
   const auto seconds = [](Nanos time) { return static_cast<double>(time.count() / 1000) / 1e6; };
@@ -85,6 +86,7 @@ Result<Verdict> parse_verdict(std::string_view text) try {
   v.id = object["id"], v.profile = object["profile"], v.passed = object["passed"];
   v.reason = object.value("reason", "");
   v.suspect = object.value("suspect", false);
+  if (object.contains("extracted")) v.extracted = object["extracted"].get<bool>();
   v.candidate_answers = object.value("trust", "") == "candidate_answers";
   const auto mode = mode_named(object["mode"].get<std::string>());
   if (object["reward"].is_number()) v.reward = object["reward"].get<double>();

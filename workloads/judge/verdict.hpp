@@ -51,6 +51,7 @@ struct Verdict {
   std::string reason{};            ///< not_judged: why
   bool candidate_answers = false;  ///< split: a test that passed let an object of the candidate decide (its own ==, its own <)
   bool suspect = false;            ///< it broke two sandboxes in a row: no verdict to trust, and no reward for it either
+  std::optional<bool> extracted{}; ///< asked to take a fenced block: whether there was one; if not, all of `code` was judged
   std::optional<TestVerdict> compile{};
   std::vector<TestVerdict> tests{};
   Measured measured{};

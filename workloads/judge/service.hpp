@@ -1,0 +1,110 @@
+#pragma once
+/// Judging as a service in this process: a pool of slots, a bounded queue, tickets. The server is made of it, and so is any C++ program that
+/// wants verdicts:
+///
+///   auto service = judge::Service::start({.workers = 2});
+///   auto ticket = (*service)->submit(submission);            // at once, or `busy`: the queue is full
+///   if (auto verdict = (*ticket)->get(in((*ticket)->bound()))) use(*verdict);
+///
+/// Never hangs: a ticket has a bound, computed from its own limits and from all that is queued before it, after which it has an answer. That is
+/// enforced, not hoped for: each submission's attempts have a wall limit, beyond which its worker is killed.
+///
+/// Threads: everything from any thread. Durability: none; what must survive a crash is a batch (judge.hpp).
+
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+
+#include "drover/types/error.hpp"
+#include "drover/types/time.hpp"
+#include "judge/execute.hpp"
+#include "judge/slot.hpp"
+#include "judge/test_sets.hpp"
+#include "judge/verdict.hpp"
+
+namespace drover::judge {
+
+struct ServiceOptions {
+  std::uint32_t workers = 0;                            ///< 0 = usable cores
+  SlotOptions slot{};
+  std::uint32_t open_max = 4096;                        ///< submissions queued and running; more are refused `busy`
+  std::uint64_t bytes_max = std::uint64_t{512} << 20;   ///< of them together
+  std::uint64_t cache_bytes = std::uint64_t{64} << 20;  ///< of verdicts remembered by content; 0 = none. Never: not_judged, cancelled, a run ended by wall time, or near its limit
+  std::uint64_t test_sets_bytes = std::uint64_t{256} << 20;
+  RewardRule reward = RewardRule::all;
+};
+
+/// The longest a submission may take by itself, its worker's deaths and repetitions counted in.
+Nanos bound_of(const Submission& submission, std::size_t tests);
+Nanos bound_of(const Execution& execution);
+
+/// An answer to come. Let go of it, and it is still judged; cancel() it, and it is not.
+template <class T>
+class Ticket {
+ public:
+  explicit Ticket(Nanos bound) : bound_(bound) {}
+  Nanos bound() const { return bound_; }  ///< from the submission on; get() has an answer by then
+  /// Nothing: not by `deadline`.
+  std::optional<T> get(TimePoint deadline) const {
+    std::unique_lock lock(mutex_);
+    changed_.wait_until(lock, std::chrono::steady_clock::time_point(deadline.time_since_epoch()), [&] { return answer_.has_value(); });
+    return answer_;
+  }
+  /// A queued one ends at once, a running one within 100 ms; its answer says so.
+  void cancel() { cancelled_.store(true, std::memory_order_relaxed); }
+  bool cancelled() const { return cancelled_.load(std::memory_order_relaxed); }
+  void answer(T value) {
+    const std::lock_guard lock(mutex_);
+    if (answer_) return;
+    answer_ = std::move(value);
+    changed_.notify_all();
+  }
+
+ private:
+  Nanos bound_;
+  std::atomic<bool> cancelled_{false};
+  mutable std::mutex mutex_;
+  mutable std::condition_variable changed_;
+  std::optional<T> answer_{};
+};
+
+struct ServiceStatus {
+  std::uint64_t submitted = 0, answered = 0, cached = 0, refused = 0, cancelled = 0, not_judged = 0, workers_lost = 0;
+  std::uint64_t outcomes[5]{};         ///< by SubmissionOutcome
+  std::uint32_t open = 0, running = 0, workers = 0;
+  std::uint64_t open_bytes = 0, test_sets = 0, test_set_bytes = 0;
+  double cpu_seconds = 0;
+};
+
+class Service {
+ public:
+  /// Starts the pool and waits for its sandboxes. Errors: those of Pool::start and of Sandbox::start (tried once, first).
+  static Result<std::unique_ptr<Service>> start(const ServiceOptions& options);
+  ~Service();  ///< shutdown()
+
+  /// `done` is called once, on a thread of the service, with what the ticket has. Errors: busy (the queue is full: again after retry_after()),
+  /// not_found (its test set), closed (shutting down).
+  Result<std::shared_ptr<Ticket<Verdict>>> submit(Submission submission, std::function<void(const Verdict&)> done = {});
+  Result<std::shared_ptr<Ticket<Executed>>> execute(const Execution& execution, std::function<void(const Executed&)> done = {});
+  /// Error: busy (the registry is full), usage.
+  Result<std::string> add_test_set(std::string_view json);
+  bool has_test_set(std::string_view sha256) const;
+
+  /// How long until there is likely room, by what is queued and how fast it went so far: 1 s to 60 s.
+  Nanos retry_after() const;
+  /// What is open is answered as cancelled. Two seconds at most, whatever the candidates do.
+  void shutdown();
+  ServiceStatus status() const;
+  const std::string& profile() const;
+
+ private:
+  struct Impl;
+  explicit Service(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace drover::judge
