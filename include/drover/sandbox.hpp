@@ -31,6 +31,7 @@ namespace drover {
 enum class SandboxProfile : std::uint8_t {
   root,    ///< all namespaces and a uid of its own for each run; needs CAP_SYS_ADMIN
   userns,  ///< the same in a user namespace, for an ordinary user: every run is that user, without a capability
+  container,  ///< no namespace at all, for inside a container that forbids them: a uid of its own (needs CAP_SETUID, CAP_SETGID, CAP_CHOWN), landlock, seccomp, rlimits
 };
 std::string_view name_of(SandboxProfile profile);
 

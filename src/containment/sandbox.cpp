@@ -7,6 +7,7 @@
 #include <atomic>
 #include <csignal>
 #include <cstring>
+#include <filesystem>
 #include <thread>
 
 #include "containment/zygote_source.hpp"
@@ -28,7 +29,7 @@ namespace {
 namespace layer = wire::warden_layer;
 
 constexpr std::uint64_t kFromWarden = 0, kFromOutput = 1, kFromErrors = 2;
-constexpr std::uint32_t kUidFirst = 1'800'000'000, kUidCount = 1'000'000;  // far from people's and from other sandboxes'
+constexpr std::uint32_t kUidFirst = 1'800'000'000, kUidCount = 1'000'000, kUidsOfContainer = 500;  // far from people's and from other sandboxes'
 constexpr Nanos kAskStop = Millis(50), kEndPatience = Seconds(7);
 
 constexpr std::pair<std::uint32_t, std::string_view> kLayers[] = {
@@ -75,9 +76,23 @@ Result<UniqueFd> as_file(std::string_view bytes) {
   return reopen_read_only(memory.fd());
 }
 
+/// A directory that nobody else has, to be passed on to the uid of each run.
+Result<std::string> make_home() {
+  static std::atomic<std::uint32_t> made{0};
+  for (int tries = 0; tries < 100; ++tries) {
+    const std::string path = "/tmp/drover-sandbox-" + std::to_string(system_clock().now().time_since_epoch().count()) + "-" + std::to_string(++made);
+    std::error_code error;
+    if (std::filesystem::create_directory(path, error)) {
+      std::filesystem::permissions(path, std::filesystem::perms::owner_all, error);
+      return path;
+    }
+  }
+  return fail(ErrorCode::system, "no directory for a sandbox can be made in /tmp");
+}
+
 }  // namespace
 
-std::string_view name_of(SandboxProfile profile) { return profile == SandboxProfile::root ? "root" : "userns"; }
+std::string_view name_of(SandboxProfile profile) { return profile == SandboxProfile::root ? "root" : profile == SandboxProfile::userns ? "userns" : "container"; }
 
 std::string_view name_of(SandboxEndKind kind) {
   switch (kind) {
@@ -114,12 +129,17 @@ struct Sandbox::Impl {
   SandboxProfile profile{};
   std::vector<std::string> layers;
   std::uint32_t runs = 0;
+  std::string home;  ///< profile container: the directory of its runs
   std::vector<std::uint64_t> tokens;
 
   explicit Impl(Poller made) : poller(std::move(made)) {}
   ~Impl() {
+    socket.reset();  // it ends by that, and where no namespace ends with it, after its run
+    if (!home.empty()) (void)warden.reap(after(system_clock().now(), Seconds(6)));
     warden.kill();
     (void)warden.reap(after(system_clock().now(), Millis(250)));
+    std::error_code ignored;
+    if (!home.empty()) std::filesystem::remove_all(home, ignored);
   }
   Impl(const Impl&) = delete;
   Impl& operator=(const Impl&) = delete;
@@ -165,23 +185,29 @@ Result<Sandbox> Sandbox::start(const SandboxOptions& options, TimePoint deadline
     for (const auto& [name, source] : options.zygote.programs) zygote.insert(zygote.end(), {name, source});
   }
   for (const std::string& word : zygote) strings.append(word).push_back('\0');
-  DROVER_TRY(const Memfd blob, published("drover-sandbox-binds", strings));
   DROVER_TRY(const std::vector<std::byte> filter, candidate_filter());
   DROVER_TRY(const Memfd program, published("drover-seccomp", {reinterpret_cast<const char*>(filter.data()), filter.size()}));
   DROVER_TRY(const UniqueFd image, make_executable_image("drover-warden", warden_image()));
   DROVER_TRY(const PidFd self, PidFd::self());
 
   std::string why_not;
-  for (const SandboxProfile profile : {SandboxProfile::root, SandboxProfile::userns}) {
+  for (const SandboxProfile profile : {SandboxProfile::root, SandboxProfile::userns, SandboxProfile::container}) {
     if (options.profile && *options.profile != profile) continue;
+    const bool container = profile == SandboxProfile::container;
     DROVER_TRY(Poller poller, Poller::create());
     auto impl = std::make_unique<Impl>(std::move(poller));
     impl->profile = profile;
+    std::string words = strings;
+    if (container) {
+      DROVER_TRY(impl->home, make_home());
+      words.append(impl->home).push_back('\0');
+    }
+    DROVER_TRY(const Memfd blob, published("drover-sandbox-binds", words));
     DROVER_TRY(auto sockets, make_message_sockets());
     const std::vector<std::string> argv{"drover-warden"};
     const int fds[] = {sockets.second.get(), self.fd()};
     const auto not_this = [&](const std::string& why) { why_not += (why_not.empty() ? "" : "; ") + std::string(name_of(profile)) + ": " + why; };
-    auto helper = start_helper({.image = image.get(), .argv = argv, .fds = fds, .namespaces = profile == SandboxProfile::root ? HelperNamespaces::pid : HelperNamespaces::root_in_user_and_pid}, deadline);
+    auto helper = start_helper({.image = image.get(), .argv = argv, .fds = fds, .namespaces = container ? HelperNamespaces::none : profile == SandboxProfile::root ? HelperNamespaces::pid : HelperNamespaces::root_in_user_and_pid}, deadline);
     if (!helper) {
       not_this(helper.error().what());
       continue;
@@ -190,9 +216,11 @@ Result<Sandbox> Sandbox::start(const SandboxOptions& options, TimePoint deadline
     impl->socket = std::move(sockets.first);
     sockets.second.reset();
     DROVER_CHECK(impl->poller.add(impl->socket.get(), kFromWarden));
-    const bool uids = profile == SandboxProfile::root;
-    const wire::WardenSetup setup{.binds = static_cast<std::uint32_t>(binds.size()), .blob_bytes = static_cast<std::uint32_t>(strings.size()), .filter_bytes = static_cast<std::uint32_t>(filter.size()), .leave_out = left_out,
-                                  .uid_first = uids ? kUidFirst + static_cast<std::uint32_t>(impl->warden.pid()) % 200 * kUidCount : 0, .uid_count = uids ? kUidCount : 0, .zygote_argc = static_cast<std::uint32_t>(zygote.size())};
+    const auto pid = static_cast<std::uint32_t>(impl->warden.pid());
+    // Without a PID namespace a uid is all that tells a run: no two wardens of one host may share any.
+    const std::uint32_t uid_first = profile == SandboxProfile::userns ? 0 : container ? kUidFirst + (pid & 0x3fffff) * kUidsOfContainer : kUidFirst + pid % 200 * kUidCount;
+    const wire::WardenSetup setup{.binds = static_cast<std::uint32_t>(binds.size()), .blob_bytes = static_cast<std::uint32_t>(words.size()), .filter_bytes = static_cast<std::uint32_t>(filter.size()), .leave_out = left_out,
+                                  .uid_first = uid_first, .uid_count = container ? kUidsOfContainer : uid_first != 0 ? kUidCount : 0, .zygote_argc = static_cast<std::uint32_t>(zygote.size()), .home = container ? 1U : 0U};
     const int parts[] = {blob.fd(), program.fd()};
     DROVER_CHECK(send_message(impl->socket.get(), std::as_bytes(std::span(&setup, 1)), parts));
     Result<std::optional<Impl::Word>> word = std::nullopt;
@@ -230,7 +258,7 @@ Result<SandboxEnd> Sandbox::run(const SandboxRun& run, const std::function<bool(
   std::string strings;
   const auto append = [&](const std::string& text) { strings.append(text).push_back('\0'); };
   for (const std::string& word : run.argv) append(word);
-  for (const std::string& word : env) append(word);
+  for (const std::string& word : env) append(!i.home.empty() && word.ends_with("=/w") ? word.substr(0, word.size() - 2) + i.home : word);
   for (const SandboxFile& file : run.files) append(file.name);
   if (!run.take.empty()) append(run.take);
   const std::size_t count = run.argv.size() + env.size() + run.files.size() + (run.take.empty() ? 0 : 1);

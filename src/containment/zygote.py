@@ -58,7 +58,7 @@ def lock_down(words, fds):
     else:
         os.close(3)
     os.setsid()
-    os.chdir("/w")
+    os.chdir(os.environ["HOME"])
     os.umask(0o077)
     for what, value in ((resource.RLIMIT_CPU, cpu), (resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, file), (resource.RLIMIT_NOFILE, files), (resource.RLIMIT_MEMLOCK, memlock),
                         (resource.RLIMIT_MSGQUEUE, 0), (resource.RLIMIT_STACK, stack), (resource.RLIMIT_AS, address)):

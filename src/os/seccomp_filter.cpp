@@ -17,6 +17,8 @@
 namespace drover {
 namespace {
 
+/// Not among them: what keeps memory that no process has mapped and no limit of a process counts (memfd_create), or that outlives the run
+/// (System V shared memory, semaphores and message queues).
 constexpr const char* kAllowed[] = {
     // files
     "read", "write", "readv", "writev", "pread64", "pwrite64", "preadv", "pwritev", "preadv2", "pwritev2", "open", "openat", "close", "close_range", "creat", "lseek", "stat", "fstat", "lstat",
@@ -29,8 +31,8 @@ constexpr const char* kAllowed[] = {
     "poll", "ppoll", "select", "pselect6", "epoll_create", "epoll_create1", "epoll_ctl", "epoll_wait", "epoll_pwait", "epoll_pwait2", "eventfd", "eventfd2", "timerfd_create", "timerfd_settime",
     "timerfd_gettime", "signalfd", "signalfd4",
     // memory
-    "brk", "mmap", "munmap", "mprotect", "mremap", "madvise", "msync", "mincore", "mlock", "munlock", "mlock2", "mlockall", "munlockall", "memfd_create", "membarrier", "pkey_alloc", "pkey_free",
-    "pkey_mprotect", "shmget", "shmat", "shmdt", "shmctl", "semget", "semop", "semctl", "semtimedop", "get_mempolicy", "set_mempolicy", "mbind",
+    "brk", "mmap", "munmap", "mprotect", "mremap", "madvise", "msync", "mincore", "mlock", "munlock", "mlock2", "mlockall", "munlockall", "membarrier", "pkey_alloc", "pkey_free",
+    "pkey_mprotect", "get_mempolicy", "set_mempolicy", "mbind",
     // processes and threads
     "fork", "vfork", "execve", "execveat", "exit", "exit_group", "wait4", "waitid", "getpid", "getppid", "gettid", "getpgid", "getpgrp", "setpgid", "getsid", "setsid", "set_tid_address",
     "set_robust_list", "get_robust_list", "futex", "futex_waitv", "sched_yield", "sched_getaffinity", "sched_setaffinity", "sched_getparam", "sched_getscheduler", "sched_get_priority_max",

@@ -4,6 +4,9 @@
 ///
 /// It ends when its owner is dead or hung up; then the kernel kills its namespace. One thread, poll(), no allocation, no C++ library.
 ///
+/// Where there are no namespaces (profile container) it is a subreaper instead of PID 1, its runs work in a directory of the host, landlock is
+/// what hides the rest of the files, and a run is told from the rest of the host by its uid alone: all of that uid are killed, nobody else is.
+///
 /// Knowledge: man 7 pid_namespaces, mount_namespaces, landlock, capabilities; man 2 seccomp, mount_setattr, pivot_root.
 
 #include <linux/capability.h>
@@ -65,15 +68,19 @@ struct Warden {
   pid_t zygote = 0;    // 0: none, or it has died
   int zygote_socket = -1;
   int self = -1;       // pidfd of this process
+  char home[256] = "/w";  // where runs work
+  std::uint32_t uid = 0;  // of the run
 };
 constinit Warden warden;
 
 bool uses(std::uint32_t one) { return (warden.setup.leave_out & one) == 0; }
 bool has(std::uint32_t one) { return (warden.layers & one) != 0; }
+bool in_namespaces() { return warden.setup.home == 0; }
+[[noreturn]] void leave();
 
 void send_reply(const WardenReply& reply, int fd = -1) {
   while (bare::send_message(kWardenSocketFd, &reply, sizeof reply, fd) != 0) {
-    if (errno != EAGAIN && errno != ENOBUFS && errno != ENOMEM) _exit(0);
+    if (errno != EAGAIN && errno != ENOBUFS && errno != ENOMEM) leave();
     pollfd room{kWardenSocketFd, POLLOUT, 0};
     poll(&room, 1, 100);
   }
@@ -153,6 +160,7 @@ void build_root(const char** strings) {
 }
 
 /// A second lock on the same doors: writing below /w and to devices, reading and executing elsewhere. False: errno.
+const char* blob_strings[2 * kWardenStringsMax + kWardenFilesMax + 8];  // of the setup, then of the run
 bool make_ruleset() {
   const long abi = landlock_abi();
   std::uint64_t all = (1u << 13) - 1;
@@ -170,7 +178,16 @@ bool make_ruleset() {
     return done;
   };
   const std::uint64_t read = kFsExecute | kFsReadFile | kFsReadDir;
-  return warden.ruleset >= 0 && allow("/", read) && allow("/dev", read | kFsWriteFile) && allow("/w", all);
+  if (warden.ruleset < 0 || !allow(warden.home, all)) return false;
+  if (in_namespaces()) return allow("/", read) && allow("/dev", read | kFsWriteFile);
+  for (std::uint32_t i = 0; i < warden.setup.binds; ++i) {  // the host's own root is around us: what would be bound is what may be seen
+    const char* const path = blob_strings[2 * i + 1];
+    struct stat kind{};
+    if (stat(path, &kind) != 0) continue;
+    const std::uint64_t device = strncmp(path, "/dev/", 5) == 0 ? kFsWriteFile : 0;
+    if (!allow(path, S_ISDIR(kind.st_mode) ? read : (kFsExecute | kFsReadFile | device))) return false;
+  }
+  return true;
 }
 
 void take_filter(int fd) {
@@ -205,6 +222,25 @@ bool each_entry(int directory, const Visit& visit) {
   }
 }
 
+/// Whether it is of the run, where the rest of the host is in the same /proc. The owner of its directory is its uid, or root when it has made
+/// itself undumpable.
+bool is_of_run(int directory, const char* name) {
+  struct stat owner{};
+  if (fstatat(directory, name, &owner, 0) != 0) return false;
+  if (owner.st_uid == warden.uid) return true;
+  if (owner.st_uid != 0) return false;
+  char path[32];
+  char text[1024];
+  bare::append_text(bare::append_text(path, name), "/status");
+  const int file = openat(directory, path, O_RDONLY | O_CLOEXEC);
+  if (file < 0) return false;
+  const ssize_t size = read(file, text, sizeof text - 1);
+  close(file);
+  text[size > 0 ? size : 0] = '\0';
+  const char* const uid = strstr(text, "\nUid:\t");
+  return uid != nullptr && bare::parse_number(uid + 6) == static_cast<long>(warden.uid);
+}
+
 /// Of all processes but us: those that live, and those they waited for.
 Usage look() {
   Usage usage;
@@ -212,8 +248,9 @@ Usage look() {
   if (directory < 0) return usage;
   static const long ticks = sysconf(_SC_CLK_TCK), page = sysconf(_SC_PAGESIZE);
   each_entry(directory, [&](const char* name) {
-    if (name[0] < '0' || name[0] > '9' || (name[0] == '1' && name[1] == '\0')) return true;
+    if (name[0] < '0' || name[0] > '9' || (in_namespaces() && name[0] == '1' && name[1] == '\0')) return true;
     if (warden.zygote != 0 && bare::parse_number(name) == warden.zygote) return true;
+    if (!in_namespaces() && !is_of_run(directory, name)) return true;
     char path[32];
     char text[1024];
     bare::append_text(bare::append_text(path, name), "/stat");
@@ -266,7 +303,7 @@ bool empty_once(int root, int directory, std::uint32_t& found, std::uint32_t& mo
 /// The tmpfs as new: empty, of another owner. Unmounting one and mounting the next made short runs a twentieth slower; that is the way only
 /// when something would not go.
 bool wiped(std::uint32_t uid) {
-  const int root = open("/w", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  const int root = open(warden.home, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
   if (root < 0) return false;
   bool empty = false;
   std::uint32_t moved = 0;
@@ -282,6 +319,7 @@ bool wiped(std::uint32_t uid) {
 
 /// A file system of its own size for each run, with nothing of the last one in it. False: errno.
 bool fresh_tmpfs(const WardenRun& run, std::uint32_t uid) {
+  if (!in_namespaces()) return wiped(uid);
   char options[160];
   char* end = bare::append_number(bare::append_text(options, "mode=700,size="), run.tmpfs_bytes);
   bare::append_number(bare::append_text(end, ",nr_inodes="), run.tmpfs_inodes);
@@ -299,17 +337,17 @@ bool fresh_tmpfs(const WardenRun& run, std::uint32_t uid) {
 }
 
 /// The path of a file right in /w. False: the name is none for that.
-bool path_in_w(const char* name, char (&path)[300]) {
+bool path_in_w(const char* name, char (&path)[560]) {
   if (name[0] == '\0' || name[0] == '.' || strchr(name, '/') != nullptr || strlen(name) > 255) {
     errno = EINVAL;
     return false;
   }
-  bare::append_text(bare::append_text(path, "/w/"), name);
+  bare::append_text(bare::append_text(bare::append_text(path, warden.home), "/"), name);
   return true;
 }
 
 bool copy_in(const char* name, int from, std::uint32_t uid) {
-  char path[300];
+  char path[560];
   if (!path_in_w(name, path)) return false;
   const int to = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0700);
   if (to < 0) return false;
@@ -345,7 +383,7 @@ void limit(int words, __rlimit_resource_t resource, std::uint64_t value, std::ui
   if (run.channel != 0 && dup2(fds[4 + run.files], 3) < 0) child_failed(words, WardenStep::fds);
   if (syscall(SYS_close_range, 3u + run.channel, ~0u, 4u /* CLOSE_RANGE_CLOEXEC */) != 0) child_failed(words, WardenStep::fds);
   setsid();
-  if (chdir("/w") != 0) child_failed(words, WardenStep::tmpfs);
+  if (chdir(warden.home) != 0) child_failed(words, WardenStep::tmpfs);
   umask(077);
   const std::uint64_t seconds = static_cast<std::uint64_t>(run.cpu_ns / 1'000'000'000) + 2;
   limit(words, RLIMIT_CPU, seconds, seconds);  // the backstop of the look at all of them
@@ -518,7 +556,7 @@ bool kill_uid(std::uint32_t uid, WardenReply& reply, Reaped& sum) {
   for (;;) {
     reap(0, reply, sum);
     if (sum.helper == 0 && sum.helper_done && !sum.zygote_told && !hear_end(reply, sum, 1'000)) return false;
-    if (sum.helper == 0 && (!sum.helper_done || look().processes == 0)) return sum.helper_done && warden.zygote != 0;
+    if (sum.helper == 0 && (!sum.helper_done || look().processes == 0)) return sum.helper_done && (warden.zygote != 0 || warden.setup.zygote_argc == 0);
     if (bare::now_ns(CLOCK_MONOTONIC) > patience) return false;
     await_death();
   }
@@ -545,7 +583,7 @@ bool kill_namespace(RunNamespace& space, WardenReply& reply, Reaped& sum) {
 
 /// What the file's owner may be given: a regular file, by its descriptor.
 int take(const char* name, WardenReply& reply) {
-  char path[300];
+  char path[560];
   reply.taken_bytes = ~std::uint64_t{0};
   if (!path_in_w(name, path)) return -1;
   const int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
@@ -582,18 +620,18 @@ void watch(const WardenRun& run, pid_t first, WardenReply& reply, Reaped& sum) {
     const timespec time{.tv_sec = static_cast<time_t>(wait / 1'000'000'000), .tv_nsec = wait % 1'000'000'000};
     pollfd waits[4] = {{kWardenOwnerFd, POLLIN, 0}, {kWardenSocketFd, POLLIN, 0}, {warden.deaths, POLLIN, 0}, {sum.zygote_told ? -1 : warden.zygote_socket, POLLIN, 0}};
     ppoll(waits, 4, &time, nullptr);
-    if (waits[0].revents != 0) _exit(0);
+    if (waits[0].revents != 0) leave();
     if (waits[1].revents != 0) {
       WardenRun message{};
       std::size_t count = 0;
       int fds[1];
       const ssize_t got = bare::receive_message(kWardenSocketFd, &message, sizeof message, fds, 1, &count);
-      if (got <= 0) _exit(0);
+      if (got <= 0) leave();
       if (message.kind == WardenKind::cancel && message.number == run.number) reply.limit = WardenLimit::cancelled;
     }
     if (waits[3].revents != 0) {
       reply.wall_ns = bare::now_ns(CLOCK_MONOTONIC) - begin;
-      if (!hear_end(reply, sum, 0)) _exit(1);  // the zygote is gone: its owner starts anew
+      if (!hear_end(reply, sum, 0)) leave();  // the zygote is gone: its owner starts anew
       return;
     }
     if (waits[2].revents != 0) {
@@ -609,7 +647,19 @@ void watch(const WardenRun& run, pid_t first, WardenReply& reply, Reaped& sum) {
 /// Nobody of the run is left when it returns true.
 bool end_all(std::uint32_t uid, RunNamespace& space, WardenReply& reply, Reaped& sum) {
   if (space.init > 0) return kill_namespace(space, reply, sum);
-  return warden.zygote != 0 && uid != 0 ? kill_uid(uid, reply, sum) : kill_all(reply, sum);
+  return (warden.zygote != 0 && uid != 0) || !in_namespaces() ? kill_uid(uid, reply, sum) : kill_all(reply, sum);
+}
+
+/// The end of the sandbox. Where no namespace ends with us, what is of the run is ended here.
+void leave() {
+  if (!in_namespaces() && warden.uid != 0) {
+    WardenReply reply;
+    Reaped sum;
+    (void)kill_uid(warden.uid, reply, sum);
+    (void)wiped(0);
+    rmdir(warden.home);
+  }
+  _exit(0);
 }
 
 // ---------------------------------------------------------------------------------------------------- the zygote
@@ -626,7 +676,9 @@ ssize_t hear_zygote(char* text, std::size_t size, int milliseconds) {
 
 void start_zygote(char* const* argv) {
   int pair[2];
-  static const char* const kEnvironment[] = {"PATH=/usr/local/bin:/usr/bin:/bin", "HOME=/w", "LANG=C.UTF-8", "TZ=UTC", "PYTHONHASHSEED=0", nullptr};
+  static char home[sizeof warden.home + 8];
+  bare::append_text(bare::append_text(home, "HOME="), warden.home);
+  static const char* const kEnvironment[] = {"PATH=/usr/local/bin:/usr/bin:/bin", home, "LANG=C.UTF-8", "TZ=UTC", "PYTHONHASHSEED=0", nullptr};
   if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0) give_up(WardenStep::zygote);
   warden.zygote = fork();
   if (warden.zygote < 0) give_up(WardenStep::zygote);
@@ -682,6 +734,7 @@ void run_one(const WardenRun& run, int* fds, const char** strings) {
   strings[names_at + 1] = nullptr;
 
   const std::uint32_t uid = has(layer::kOwnUid) ? warden.setup.uid_first + warden.runs++ % warden.setup.uid_count : 0;
+  warden.uid = uid;
   if (!fresh_tmpfs(run, uid)) return fail_run(run.number, WardenStep::tmpfs, errno);
   for (std::uint32_t i = 0; i < run.files; ++i)
     if (!copy_in(names[i], fds[4 + i], uid)) return fail_run(run.number, WardenStep::files, errno);
@@ -692,7 +745,7 @@ void run_one(const WardenRun& run, int* fds, const char** strings) {
   RunNamespace space;
   if (warden.zygote != 0 && uid == 0 && !make_namespace(space)) return fail_run(run.number, WardenStep::clone, errno);
   int words[2];
-  if (pipe2(words, O_CLOEXEC) != 0) _exit(1);  // out of descriptors: its owner starts anew
+  if (pipe2(words, O_CLOEXEC) != 0) leave();  // out of descriptors: its owner starts anew
   if (run.zygote == 0 && space.init > 0 && syscall(SYS_setns, space.pidfd, CLONE_NEWPID) != 0) _exit(1);
   const pid_t first = run.zygote != 0 ? fork_from_zygote(run, fds, strings, uid, words[1], space.pidfd) : fork();
   if (first != 0 && run.zygote == 0 && space.init > 0 && syscall(SYS_setns, warden.self, CLONE_NEWPID) != 0) _exit(1);  // our next helpers are our own again
@@ -757,7 +810,27 @@ bool read_strings(int blob, std::size_t bytes, const char** table, std::size_t c
   return split_blob(static_cast<const char*>(mapped), bytes, table, count);
 }
 
-const char* strings[2 * kWardenStringsMax + kWardenFilesMax + 8];
+void enter_namespaces() {
+  warden.layers = getpid() == 1 ? layer::kPidNamespace : 0;
+  const struct {
+    int flag;
+    std::uint32_t one;
+  } spaces[] = {{CLONE_NEWNS, layer::kMountNamespace}, {CLONE_NEWNET, layer::kNetNamespace}, {CLONE_NEWIPC, layer::kIpcNamespace}, {CLONE_NEWUTS, layer::kUtsNamespace}};
+  for (const auto& space : spaces)
+    if (uses(space.one) && unshare(space.flag) == 0) warden.layers |= space.one;
+  if (!has(layer::kPidNamespace) || !has(layer::kMountNamespace)) give_up(WardenStep::root);
+  if (has(layer::kUtsNamespace)) (void)!sethostname("drover", 6);
+}
+
+void enter_home(const char* home) {
+  if (strlen(home) >= sizeof warden.home || chdir(home) != 0) give_up(WardenStep::root);
+  strcpy(warden.home, home);
+  prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);  // orphans of a run come to us
+  prctl(PR_SET_PDEATHSIG, 0);                 // nothing dies with us by itself: we end by our owner's pidfd, and in order
+  struct stat proc{};
+  if (stat("/proc/1", &proc) != 0) give_up(WardenStep::proc);  // by which a run is seen to be gone
+  warden.layers |= layer::kProc;
+}
 
 }  // namespace
 
@@ -782,29 +855,24 @@ int main() {
   if (first[0].revents != 0) return 0;
   warden.self = static_cast<int>(syscall(SYS_pidfd_open, getpid(), 0));
   if (bare::receive_message(kWardenSocketFd, &warden.setup, sizeof warden.setup, fds, kWardenFdsMax, &count) != sizeof warden.setup || count != 2 || warden.setup.magic != kWardenMagic ||
-      warden.setup.binds > kWardenStringsMax / 2 || warden.setup.zygote_argc > kWardenStringsMax || !read_strings(fds[0], warden.setup.blob_bytes, strings, 2 * warden.setup.binds + warden.setup.zygote_argc))
+      warden.setup.binds > kWardenStringsMax / 2 || warden.setup.zygote_argc > kWardenStringsMax || warden.setup.home > 1 || !read_strings(fds[0], warden.setup.blob_bytes, blob_strings, 2 * warden.setup.binds + warden.setup.zygote_argc + warden.setup.home))
     give_up(WardenStep::blob);
 
-  warden.layers = getpid() == 1 ? layer::kPidNamespace : 0;
-  const struct {
-    int flag;
-    std::uint32_t one;
-  } spaces[] = {{CLONE_NEWNS, layer::kMountNamespace}, {CLONE_NEWNET, layer::kNetNamespace}, {CLONE_NEWIPC, layer::kIpcNamespace}, {CLONE_NEWUTS, layer::kUtsNamespace}};
-  for (const auto& space : spaces)
-    if (uses(space.one) && unshare(space.flag) == 0) warden.layers |= space.one;
-  if (!has(layer::kPidNamespace) || !has(layer::kMountNamespace)) give_up(WardenStep::root);
-  if (has(layer::kUtsNamespace)) (void)!sethostname("drover", 6);
+  if (in_namespaces()) enter_namespaces();
+  else enter_home(blob_strings[2 * warden.setup.binds + warden.setup.zygote_argc]);
   take_filter(fds[1]);
-  build_root(strings);
+  if (in_namespaces()) build_root(blob_strings);
   if (const long abi = landlock_abi(); abi > 0 && uses(layer::kLandlock)) warden.layers |= layer::kLandlock | (abi >= 6 ? layer::kLandlockScope : 0);
-  warden.layers |= layer::kPrivateTmpfs | layer::kNoNewPrivileges;
+  warden.layers |= layer::kNoNewPrivileges | (in_namespaces() ? layer::kPrivateTmpfs : 0);
   if (uses(layer::kNoCapabilities)) warden.layers |= layer::kNoCapabilities;
   if (warden.setup.uid_first != 0 && warden.setup.uid_count != 0 && uses(layer::kOwnUid)) warden.layers |= layer::kOwnUid;
+  if (!in_namespaces() && !has(layer::kOwnUid)) give_up(WardenStep::uid);  // it could not be told from the rest of the host
+  if (!in_namespaces() && (!has(layer::kLandlock) || !make_ruleset())) give_up(WardenStep::landlock);  // nothing else hides the host's files
   for (std::size_t i = 0; i < count; ++i) close(fds[i]);
   // It must be out of the candidates' reach: by a uid of their own, or by a PID namespace for each run.
   if (warden.setup.zygote_argc != 0 && (has(layer::kProc) || !has(layer::kOwnUid))) {
-    const char** const argv = strings + 2 * warden.setup.binds;
-    argv[warden.setup.zygote_argc] = nullptr;
+    const char** const argv = blob_strings + 2 * warden.setup.binds;
+    argv[warden.setup.zygote_argc] = nullptr;  // the home behind it has been taken
     start_zygote(const_cast<char* const*>(argv));
   }
   WardenReply ready;
@@ -814,13 +882,13 @@ int main() {
   for (;;) {
     pollfd waits[2] = {{kWardenOwnerFd, POLLIN, 0}, {kWardenSocketFd, POLLIN, 0}};
     if (poll(waits, 2, -1) < 0) continue;
-    if (waits[0].revents != 0) return 0;
+    if (waits[0].revents != 0) leave();
     WardenRun run{};
     const ssize_t got = bare::receive_message(kWardenSocketFd, &run, sizeof run, fds, kWardenFdsMax, &count);
-    if (got <= 0) return 0;
+    if (got <= 0) leave();
     if (run.kind == WardenKind::cancel) continue;  // of a run that has ended meanwhile
-    if (!is_valid(run, static_cast<std::size_t>(got), count) || !read_strings(fds[0], run.blob_bytes, strings, run.argc + run.envc + run.files + run.take)) return 1;
-    run_one(run, fds, strings);
+    if (!is_valid(run, static_cast<std::size_t>(got), count) || !read_strings(fds[0], run.blob_bytes, blob_strings, run.argc + run.envc + run.files + run.take)) leave();
+    run_one(run, fds, blob_strings);
     for (std::size_t i = 0; i < count; ++i)
       if (fds[i] >= 0) close(fds[i]);
   }

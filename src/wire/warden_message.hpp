@@ -42,6 +42,7 @@ struct WardenSetup {
   std::uint32_t uid_first = 0;     ///< runs take uid_first, uid_first + 1, ... ; 0: no uids to give, stay who we are
   std::uint32_t uid_count = 0;
   std::uint32_t zygote_argc = 0;   ///< its argv follows the binds; 0: none
+  std::uint32_t home = 0;          ///< 1: no namespaces; the last string is the directory runs work in, owned by the warden from now on
 };
 
 struct WardenRun {

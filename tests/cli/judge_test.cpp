@@ -150,5 +150,28 @@ TEST(Judge, WrongWordsAndFilesAreOneLine) {
   EXPECT_FALSE(fs::exists(scratch / "out.jsonl"));
 }
 
+TEST(JudgeAttack, TheWholeCorpusIsContained) {
+  const Scratch scratch;
+  if (no_sandbox(scratch)) GTEST_SKIP() << "this host allows no sandbox";
+  const json said = run(scratch, {"judge", "attack", "--json"}, std::chrono::seconds(280)).last_json();
+  ASSERT_TRUE(said["profiles"].is_object()) << said;
+  for (const auto& [name, profile] : said["profiles"].items()) {
+    EXPECT_TRUE(profile["contained"]) << name << ": " << profile;
+    EXPECT_GT(profile["neighbours"].get<int>(), 140) << "one an attack";
+  }
+}
+
+// The test above notices: without its wall, a program gets through.
+TEST(JudgeAttack, WithoutALayerItSaysWhoGetsThrough) {
+  const Scratch scratch;
+  if (no_sandbox(scratch)) GTEST_SKIP() << "this host allows no sandbox";
+  const Ended open = run(scratch, {"judge", "attack", "--without", "seccomp", "--only", "kernel", "--json"});
+  EXPECT_EQ(open.status, 1) << open.all();
+  EXPECT_FALSE(open.last_json()["contained"]);
+  const Ended unknown = run(scratch, {"judge", "attack", "--without", "luck"});
+  EXPECT_EQ(unknown.status, 2);
+  EXPECT_NE(unknown.err.find("no such layer"), std::string::npos) << unknown.err;
+}
+
 }  // namespace
 }  // namespace drover::test::cli

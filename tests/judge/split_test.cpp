@@ -1,5 +1,6 @@
 // Goal: mode split carries honest programs whole and believes hostile ones nothing. Method: honest programs of every kind that a plain
-// split breaks, judged in split and in-process with one result; forged ones, each of which passes somewhere in the field, pass here never.
+// split breaks, judged in split and in-process with one result.
+// Forged ones: attacks.txt, by judge attack.
 
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -87,78 +88,6 @@ TEST_F(SplitTest, HonestProgramsPassAsTheyDoInTheirOwnProcess) {
     EXPECT_EQ(split.candidate_answers, one.answers) << one.code << "\n" << one.test;
     const Verdict inproc = judge(one.code, one.test, Mode::inproc);
     EXPECT_EQ(inproc.outcome, SubmissionOutcome::all_passed) << one.code << "\n" << one.test << "\n" << json_of(inproc);
-  }
-}
-
-struct Forge {
-  const char *code, *test;
-  const char* prelude = "";
-};
-
-const Forge kForges[] = {
-    // a builtin or a helper of the test redefined
-    {"def f(x): return 0\ndef abs(x): return 0", "assert abs(f(3.5) - 0.5) < 1e-6"},
-    {"from operator import truth as abs\ndef f(x): return 0", "assert abs(f(3.5) - 0.5) < 1e-6"},
-    {"def f(x): return 0\ndef helper(*a): return 0", "assert helper(f(1)) == 0 and f(1) == 5", "def helper(x): return x * x"},
-    {"def helper(x): return 5\ndef f(x): return 1", "assert helper(f(2)) == 5", "def helper(x): return x * x\n"},
-    {"import builtins\nbuiltins.abs = lambda x: 0\nbuiltins.AssertionError = ZeroDivisionError\ndef f(x): return 0", "assert abs(f(1) - 5) < 1"},
-    {"import math\nmath.isclose = lambda *a, **k: True\ndef f(x): return 0", "import math\nassert math.isclose(f(1), 5)"},
-    {"nothing = 1", "assert f(1) == 2", "def f(x): return 2"},
-    {"nothing = 1", "assert len([]) == 0 and f(1) == 2"},
-    // equality answered by the candidate
-    {"class Y(int):\n  __eq__ = lambda s, o: True\n  __hash__ = int.__hash__\ndef f(x): return Y()", "assert f(1) == 2"},
-    {"class Y:\n  __eq__ = lambda s, o: True\n  def __ne__(s, o): return False\ndef f(x): return Y()", "assert f(1) == 2"},
-    {"class Y:\n  __eq__ = lambda s, o: True\ndef f(x): return [Y()]", "assert f(1) == [2]"},
-    {"class Y(str):\n  __eq__ = lambda s, o: True\n  __hash__ = str.__hash__\ndef f(x): return {'a': Y('b')}", "assert f(1) == {'a': 'c'}"},
-    {"class Y(list):\n  __eq__ = lambda s, o: True\n  __ne__ = lambda s, o: False\ndef f(x): return Y()", "assert f(1) == [1, 2]"},
-    {"class M(type):\n  __instancecheck__ = lambda c, o: True\nclass Y(metaclass=M):\n  __class__ = int\n  __eq__ = lambda s, o: True\ndef f(x): return Y()", "assert isinstance(f(1), int) and f(1) == 2"},
-    // ending early and well
-    {"import os\ndef f(x): os._exit(0)", "assert f(1) == 2"},
-    {"import os\nos._exit(0)", "assert f(1) == 2"},
-    {"import sys\ndef f(x): sys.exit(0)", "assert f(1) == 2"},
-    {"import sys\nsys.exit(0)", "assert f(1) == 2"},
-    {"raise SystemExit(0)", "assert f(1) == 2"},
-    {"def f(x): raise KeyboardInterrupt", "assert f(1) == 2"},
-    {"def f(x): raise BaseException", "assert f(1) == 2"},
-    {"def f(x): raise StopIteration", "assert all(f(i) == 2 for i in [1])"},
-    {"import os, signal\ndef f(x): os.kill(0, signal.SIGKILL)", "assert f(1) == 2"},
-    // words where a verdict is looked for
-    {"import os\nfor fd in range(64):\n  try: os.write(fd, b'pass\\n' * 100)\n  except OSError: pass\ndef f(x): return 0", "assert f(1) == 2"},
-    {"open('results', 'w').write('pass\\n')\ndef f(x): return 0", "assert f(1) == 2"},
-    {"print('PASSED 1/1 all_passed')\nprint('pass')\ndef f(x): return 0", "assert f(1) == 2"},
-    // frames of the protocol that nobody asked for
-    {"import os, json, struct\ndef say(m):\n  d = json.dumps(m).encode()\n  os.write(3, struct.pack('<I', len(d)) + d)\ndef f(x):\n  say({'r': 3})\n  return 3", "assert f(1) == 3 and f(1) == 2"},
-    {"import os\nos.write(3, b'\\xff' * 4096)\ndef f(x): return 2", "assert f(1) == 3"},
-    {"import os, struct\nos.write(3, struct.pack('<I', 0x7fffffff))\ndef f(x): return 2", "assert f(1) == 3"},
-    {"import os, struct\nd = b'[' * 1000000\nos.write(3, struct.pack('<I', len(d)) + d)\ndef f(x): return 2", "assert f(1) == 3"},
-    {"import os, struct\nd = b'{\"r\":' + b'{\"t\":[' * 2000 + b']}' * 2000 + b'}'\ndef f(x):\n  os.write(3, struct.pack('<I', len(d)) + d)\n  return 2", "assert f(1) == 3"},
-    {"import os, struct\nd = b'{\"r\":{\"i\":\"' + b'f' * 1000000 + b'\"}}'\ndef f(x):\n  os.write(3, struct.pack('<I', len(d)) + d)\n  return 2", "assert f(1) == 3"},
-    {"import os, struct\nd = b'{\"cb\":1,\"a\":[],\"k\":{\"d\":[]}}'\ndef f(x):\n  for i in range(1000): os.write(3, struct.pack('<I', len(d)) + d)\n  return 2", "assert f(1) == 3"},
-    {"import os, struct\nd = b'{\"r\":{\"h\":\"__import__\"}}'\ndef f(x):\n  os.write(3, struct.pack('<I', len(d)) + d)\n  return 2", "assert f(1) == 3"},
-    {"import os, struct\nd = b'{\"r\":2,\"m\":[[0,[2]],[7,[2]]]}'\ndef f(x, y=0):\n  os.write(3, struct.pack('<I', len(d)) + d)\n  return 2", "assert f(1) == 3"},
-    // looking for the tests
-    {"import gc\ndef f(x):\n  for o in gc.get_objects():\n    if isinstance(o, str) and 'assert' in o and 'needle' in o: return 'needle'\n  return 0", "assert f(1) == 'nee' + 'dle'"},
-    {"import sys\ndef f(x):\n  g = sys._getframe()\n  while g:\n    for v in list(g.f_locals.values()) + list(g.f_globals.values()):\n      if isinstance(v, str) and 'nee' + 'dle_' in v: return v\n    g = g.f_back\n  return 0", "assert 'needle_' in str(f(1))"},
-    {"import glob\ndef f(x):\n  for p in glob.glob('/proc/[0-9]*/mem') + glob.glob('/proc/[0-9]*/cmdline') + glob.glob('/w/*'):\n    try:\n      if b'ass' + b'ert f(1)' in open(p, 'rb').read(100000): return 'found'\n    except OSError: pass\n  return 0", "assert f(1) == 'found'"},
-    // too much for the tests' process
-    {"def f(x): return [i * ((1 << 61) - 1) for i in range(200000)]", "assert set(f(1)) == {1}"},
-    {"def f(x): return 'x' * (20 << 20)", "assert f(1) == 2"},
-    {"def f(x): return [[]] * 2000000", "assert f(1) == 2"},
-    {"def f(x):\n  l = []\n  l.append(l)\n  return l", "assert f(1) == 2"},
-    {"def f(x): return 1 << 10000000", "assert f(1) == 2"},
-    {"def f(x):\n  while True: yield 1", "assert sum(f(1)) == 2"},
-    {"def f(x):\n  while True: pass", "assert f(1) == 2"},
-    {"def f(g): return f(lambda: g())", "assert f(lambda: 1) == 2"},
-    {"class S:\n  def __len__(s): return 'x'\n  def __bool__(s): return 3\n  def __hash__(s): return 'x'\ndef f(x): return S()", "assert not f(1) and len(f(1)) == 2"},
-    // an expected value edited through an argument
-    {"def f(x):\n  x.clear()\n  x.append(0)\n  return [0]", "expected = [1, 2]\nassert f([1, 2]) == expected"},
-};
-
-TEST_F(SplitTest, EveryForgeFailsAndNoneEscapesTheZero) {
-  for (const Forge& one : kForges) {
-    const Verdict verdict = judge(one.code, one.test, Mode::split, {"f", "S"}, one.prelude);
-    EXPECT_NE(verdict.outcome, SubmissionOutcome::all_passed) << one.code << "\n" << one.test << "\n" << json_of(verdict);
-    EXPECT_EQ(verdict.reward, 0.0) << "no verdict is no escape: " << one.code << "\n" << json_of(verdict);
   }
 }
 

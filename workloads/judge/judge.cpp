@@ -32,7 +32,7 @@ class BatchPlan final : public JobPlan {
     schema.choice("mode", mode_, {"", "split", "stdio", "exit", "inproc"}, "instead of what each submission says");
     schema.duration("cpu", dataset_.cpu, {Nanos(0), Seconds(3600)}, "CPU time of a run instead of what each submission says; 0: as it says");
     schema.choice("reward", reward_, {"all", "fraction"}, "1 when all tests passed and else 0, or passed / tests");
-    schema.choice("profile", slot_.profile, {"", "root", "userns"}, "of the sandbox; else the strongest this host allows");
+    schema.choice("profile", slot_.profile, {"", "root", "userns", "container"}, "of the sandbox; else the strongest this host allows");
     schema.text("require", slot_.require, "layers without which nothing is judged: seccomp,landlock,net_namespace");
   }
 

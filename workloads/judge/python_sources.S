@@ -1,4 +1,4 @@
-/* The Python halves of judge as bytes. Paths come from the build. */
+/* The Python halves of judge and its corpus of attacks as bytes. Paths come from the build. */
         .section .rodata
         .global drover_judge_inproc_begin
         .global drover_judge_inproc_end
@@ -20,4 +20,9 @@ drover_judge_split_tests_end:
 drover_judge_split_candidate_begin:
         .incbin DROVER_JUDGE_SPLIT_CANDIDATE
 drover_judge_split_candidate_end:
+        .global drover_judge_attacks_begin
+        .global drover_judge_attacks_end
+drover_judge_attacks_begin:
+        .incbin DROVER_JUDGE_ATTACKS
+drover_judge_attacks_end:
         .section .note.GNU-stack,"",%progbits

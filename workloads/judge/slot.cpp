@@ -94,18 +94,18 @@ SandboxLimits sandbox_limits(const Limits& limits, const Language& language) {
 
 }  // namespace
 
-std::string json_of(const SlotOptions& options) { return nlohmann::json{{"profile", options.profile}, {"require", options.require}, {"stop_cancels", options.stop_cancels}}.dump(); }
+std::string json_of(const SlotOptions& options) { return nlohmann::json{{"profile", options.profile}, {"require", options.require}, {"leave_out", options.leave_out}, {"stop_cancels", options.stop_cancels}}.dump(); }
 
 Result<SlotOptions> parse_slot_options(std::string_view text) {
   const nlohmann::json object = nlohmann::json::parse(text, nullptr, false);
   if (!object.is_object() || !object.contains("profile") || !object["profile"].is_string() || !object.contains("require") || !object["require"].is_string())
     return fail(ErrorCode::corrupt, "judge: the worker's setup cannot be read");
-  return SlotOptions{.profile = object["profile"], .require = object["require"], .stop_cancels = object.value("stop_cancels", false)};
+  return SlotOptions{.profile = object["profile"], .require = object["require"], .leave_out = object.value("leave_out", ""), .stop_cancels = object.value("stop_cancels", false)};
 }
 
 Result<Sandbox> make_sandbox(const SlotOptions& options, SandboxFor use) {
-  SandboxOptions sandbox{.require = options.require};
-  for (const SandboxProfile profile : {SandboxProfile::root, SandboxProfile::userns})
+  SandboxOptions sandbox{.require = options.require, .leave_out = options.leave_out};
+  for (const SandboxProfile profile : {SandboxProfile::root, SandboxProfile::userns, SandboxProfile::container})
     if (options.profile == name_of(profile)) sandbox.profile = profile;
   const Language& python = *language_named("python");
   if (use != SandboxFor::any && std::filesystem::exists(python.needs)) {

@@ -21,6 +21,7 @@ namespace drover::judge {
 struct SlotOptions {
   std::string profile{};  ///< "root", "userns", or "" = the strongest this host allows
   std::string require{};  ///< layers without which nothing is judged
+  std::string leave_out{};///< layers not to use: for `judge attack`
   bool stop_cancels = false;  ///< a submission whose task is cancelled ends at once as `cancelled`
   friend bool operator==(const SlotOptions&, const SlotOptions&) = default;
 };

@@ -9,6 +9,7 @@
 
 #include "drover/config.hpp"
 #include "drover/pool.hpp"
+#include "judge/attack.hpp"
 #include "judge/dataset.hpp"
 #include "judge/server.hpp"
 #include "judge/slot.hpp"
@@ -78,7 +79,7 @@ Result<int> run(const std::vector<std::string>& words) {
   schema.choice("language", language, {"", "bash", "c", "cpp", "node", "python"}, "of the program; else by its suffix");
   schema.text("tests", tests, R"(JSON list: {"input", "output"} or code)");
   schema.choice("mode", mode, {"", "split", "stdio", "exit", "inproc"}, "where the verdict comes from; else by the tests");
-  schema.choice("profile", options.profile, {"", "root", "userns"}, "of the sandbox; else the strongest this host allows");
+  schema.choice("profile", options.profile, {"", "root", "userns", "container"}, "of the sandbox; else the strongest this host allows");
   schema.text("require", options.require, "layers without which nothing is judged: seccomp,landlock,net_namespace");
   schema.flag("json", json, "the verdict as JSON");
   if (asks_for_help(words)) {
@@ -113,17 +114,17 @@ Result<int> doctor(const std::vector<std::string>& words) {
   nlohmann::ordered_json profiles = nlohmann::ordered_json::object();
   std::string text, refusal;
   bool any = false;
-  for (const char* const name : {"root", "userns"}) {
+  for (const char* const name : {"root", "userns", "container"}) {
     auto sandbox = make_sandbox({.profile = name, .require = require});
     if (sandbox) {
       any = true;
       profiles[name] = {{"works", true}, {"layers", sandbox->layers()}};
-      text += fmt::format("profile {:<7} works: {}\n", name, fmt::join(sandbox->layers(), ", "));
+      text += fmt::format("profile {:<9} works: {}\n", name, fmt::join(sandbox->layers(), ", "));
     } else {
       if (sandbox.error().code() == ErrorCode::usage) return std::unexpected(std::move(sandbox).error());
       refusal = sandbox.error().what();
       profiles[name] = {{"works", false}, {"reason", refusal}};
-      text += fmt::format("profile {:<7} not here: {}\n", name, refusal);
+      text += fmt::format("profile {:<9} not here: {}\n", name, refusal);
     }
   }
   nlohmann::ordered_json present = nlohmann::ordered_json::object();
@@ -140,6 +141,7 @@ Result<int> doctor(const std::vector<std::string>& words) {
 
 std::vector<WorkloadVerb> judge_verbs() {
   return {{"run", "judge one program and say what came of it", run},
+          {"attack", "run a corpus of hostile programs against this host's sandbox", attack},
           {"serve", "judge over HTTP: a Unix socket, a loopback port", serve},
           {"doctor", "what the sandbox of this host holds, and which languages there are", doctor}};
 }
