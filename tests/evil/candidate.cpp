@@ -51,7 +51,7 @@ int main(int argc, char** argv) {
   if (deed == "open_write") return say(::open(argument, O_WRONLY | O_CREAT, 0600));
   if (deed == "unlink") return say(::unlink(argument));
   if (deed == "chmod_suid") return say(::chmod(argv[0], 04755));
-  if (deed == "mknod_disk") return say(::mknod("/w/disk", S_IFBLK | 0600, 8 << 8));
+  if (deed == "mknod_disk") return say(::mknod("disk", S_IFBLK | 0600, 8 << 8));
   if (deed == "inet_socket") return say(::socket(AF_INET, SOCK_STREAM, 0));
   if (deed == "netlink_socket") return say(::socket(AF_NETLINK, SOCK_RAW, 0));
   if (deed == "vsock") return say(::socket(40, SOCK_STREAM, 0));
@@ -117,7 +117,7 @@ int main(int argc, char** argv) {
     }
   }
   if (deed == "tmpfs_memory") {
-    const int fd = ::open("/w/big", O_WRONLY | O_CREAT, 0600);
+    const int fd = ::open("big", O_WRONLY | O_CREAT, 0600);
     static char block[1 << 20];
     std::memset(block, 1, sizeof block);
     ::signal(SIGXFSZ, SIG_IGN);
@@ -126,7 +126,7 @@ int main(int argc, char** argv) {
   }
   if (deed == "inodes") {
     for (int i = 0;; ++i)
-      if (const int fd = ::open(("/w/f" + std::to_string(i)).c_str(), O_WRONLY | O_CREAT, 0600); fd < 0) return say(-1);
+      if (const int fd = ::open(("f" + std::to_string(i)).c_str(), O_WRONLY | O_CREAT, 0600); fd < 0) return say(-1);
       else ::close(fd);
   }
   if (deed == "flood") {
@@ -174,8 +174,8 @@ int main(int argc, char** argv) {
     return say(0);
   }
   if (deed == "write_state") {  // for the next run to find
-    (void)!::mkdir("/w/d", 0700);
-    return say(::open("/w/d/state", O_WRONLY | O_CREAT, 0600));
+    (void)!::mkdir("d", 0700);
+    return say(::open("d/state", O_WRONLY | O_CREAT, 0600));
   }
   std::fprintf(stderr, "candidate: unknown deed '%s'\n", deed.c_str());
   return 2;
