@@ -45,6 +45,7 @@ struct SandboxBind {
 /// cannot be had has_zygote() is false.
 struct SandboxZygote {
   std::string python{};                                        ///< "" = none; a CPython 3.9 or newer with ctypes
+  bool site = false;                                           ///< with its site-packages
   std::vector<std::string> preload{};                          ///< modules; what cannot be imported is left out
   std::vector<std::pair<std::string, std::string>> programs{}; ///< name and source of what runs may name, compiled once
 };
@@ -82,7 +83,7 @@ struct SandboxFile {
 struct SandboxRun {
   std::vector<std::string> argv{};  ///< argv[0]: a path inside, or relative to /w
   bool from_zygote = false;         ///< argv[0] is the name of one of the zygote's programs; `env` is the zygote's
-  std::vector<std::string> env{};   ///< complete; empty = PATH, HOME=/w, LANG=C.UTF-8, TZ=UTC, PYTHONHASHSEED=0
+  std::vector<std::string> env{};   ///< complete; empty = PATH, HOME=/w, LANG=C.UTF-8, TZ=UTC, PYTHONHASHSEED=0, PYTHONSAFEPATH=1
   std::vector<SandboxFile> files{}; ///< at most 16; readable, writable and executable by the run
   std::string_view input{};         ///< its stdin, read-only
   SandboxLimits limits{};

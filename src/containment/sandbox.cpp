@@ -181,7 +181,8 @@ Result<Sandbox> Sandbox::start(const SandboxOptions& options, TimePoint deadline
     std::string preload;
     for (const std::string& module : options.zygote.preload) preload += (preload.empty() ? "" : ",") + module;
     // No -I and no -E: they would ignore PYTHONHASHSEED.
-    zygote = {options.zygote.python, "-s", "-S", "-P", "-B", "-c", std::string(zygote_source()), preload};
+    zygote = {options.zygote.python, "-s", "-S", "-B", "-c", std::string(zygote_source()), preload};
+    if (options.zygote.site) zygote.erase(zygote.begin() + 2);
     for (const auto& [name, source] : options.zygote.programs) zygote.insert(zygote.end(), {name, source});
   }
   for (const std::string& word : zygote) strings.append(word).push_back('\0');
@@ -250,7 +251,7 @@ Result<Sandbox> Sandbox::start(const SandboxOptions& options, TimePoint deadline
 
 Result<SandboxEnd> Sandbox::run(const SandboxRun& run, const std::function<bool()>& stop, const std::function<void()>& begun) {
   Impl& i = *impl_;
-  static const std::vector<std::string> kEnvironment{"PATH=/usr/local/bin:/usr/bin:/bin", "HOME=/w", "LANG=C.UTF-8", "TZ=UTC", "PYTHONHASHSEED=0"};
+  static const std::vector<std::string> kEnvironment{"PATH=/usr/local/bin:/usr/bin:/bin", "HOME=/w", "LANG=C.UTF-8", "TZ=UTC", "PYTHONHASHSEED=0", "PYTHONSAFEPATH=1"};
   const std::vector<std::string>& env = run.env.empty() ? kEnvironment : run.env;
   if (run.from_zygote && !has_zygote()) return fail(ErrorCode::usage, "sandbox: it has no zygote");
   if (run.argv.empty() || run.argv.size() > wire::kWardenStringsMax / 2 || env.size() > wire::kWardenStringsMax / 2) return fail(ErrorCode::usage, "sandbox: no program, or too many words");

@@ -6,6 +6,7 @@
 # descriptors stdin, stdout, stderr, words, then landlock's ruleset, the channel and the run's PID namespace as far as flagged.
 import ctypes, gc, importlib, os, resource, socket, sys
 
+sys.path[:] = [path for path in sys.path if path]  # not where it stands; before 3.11 PYTHONSAFEPATH is not known
 preload, names, sources = sys.argv[1], sys.argv[2::2], sys.argv[3::2]
 for module in preload.split(","):
     if module:

@@ -352,9 +352,11 @@ bool copy_in(const char* name, int from, std::uint32_t uid) {
   const int to = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0700);
   if (to < 0) return false;
   off_t at = 0;
-  ssize_t sent = 0;
-  while ((sent = sendfile(to, from, &at, 1u << 30)) > 0) {
-  }
+  struct stat source{};
+  ssize_t sent = fstat(from, &source);
+  if (S_ISREG(source.st_mode))  // else it is /dev/null: nothing is in it
+    while ((sent = sendfile(to, from, &at, 1u << 30)) > 0) {
+    }
   const bool done = sent == 0 && (uid == 0 || fchown(to, uid, uid) == 0);
   close(to);
   return done;
@@ -678,7 +680,7 @@ void start_zygote(char* const* argv) {
   int pair[2];
   static char home[sizeof warden.home + 8];
   bare::append_text(bare::append_text(home, "HOME="), warden.home);
-  static const char* const kEnvironment[] = {"PATH=/usr/local/bin:/usr/bin:/bin", home, "LANG=C.UTF-8", "TZ=UTC", "PYTHONHASHSEED=0", nullptr};
+  static const char* const kEnvironment[] = {"PATH=/usr/local/bin:/usr/bin:/bin", home, "LANG=C.UTF-8", "TZ=UTC", "PYTHONHASHSEED=0", "PYTHONSAFEPATH=1", nullptr};
   if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0) give_up(WardenStep::zygote);
   warden.zygote = fork();
   if (warden.zygote < 0) give_up(WardenStep::zygote);

@@ -27,8 +27,8 @@ std::optional<std::string> text_of(const json& object, const char* key) {
   return std::nullopt;
 }
 
-/// All objects of a JSON list or of lines.
-Result<std::vector<json>> records(const std::string& path) {
+/// All objects of a JSON list or of lines; of lines their text too.
+Result<std::vector<json>> records(const std::string& path, std::vector<std::string>* raw = nullptr) {
   DROVER_TRY(const std::string text, read_text(path));
   std::vector<json> all;
   if (const std::size_t begin = text.find_first_not_of(" \t\r\n"); begin != std::string::npos && text[begin] == '[') {
@@ -44,6 +44,7 @@ Result<std::vector<json>> records(const std::string& path) {
       ++line;
       if (one.find_first_not_of(" \t\r") == std::string_view::npos) continue;
       all.push_back(json::parse(one, nullptr, false));
+      if (raw != nullptr) raw->emplace_back(one);
       if (!all.back().is_object()) return std::unexpected(at(path, line, "is no JSON object"));
     }
   }
@@ -99,14 +100,67 @@ Result<Problem> mbpp(const json& record) {
   return problem;
 }
 
+/// A Python string literal: JSON's escapes are Python's, but for \/, which dump() does not write.
+std::string literal(const std::string& text) { return json(text).dump(-1, ' ', true, json::error_handler_t::replace); }
+
+/// HumanEval+: the expected values are what the author's solution gives. `raw` is the record as it was read: its integers may be larger than
+/// any of ours.
+Result<Problem> evalplus(const json& record, const std::string& raw) {
+  const auto id = text_of(record, "task_id"), prompt = text_of(record, "prompt"), entry = text_of(record, "entry_point"), solution = text_of(record, "canonical_solution");
+  if (!id || !prompt || !entry || !solution || !record.contains("base_input") || !record.contains("plus_input")) return fail(ErrorCode::usage, "lacks task_id, prompt, entry_point, canonical_solution, base_input or plus_input");
+  Problem problem{.submission = {.id = *id, .prelude = *prompt, .entry_points = {*entry}}, .prompt = *prompt, .canonical = *prompt + *solution};
+  // EvalPlus' rule: equal, or floats within atol (1e-6 where none is named) and a relative 1e-7; find_zero is right where its polynomial is zero.
+  problem.submission.limits.value_bytes = std::uint64_t{128} << 20;
+  problem.submission.limits.int_bits = 1 << 22;  // factorials of thousands are among the answers
+  static constexpr std::string_view kCompare = R"(
+import copy, json
+_record = json.loads({})
+_scope = {{}}
+exec(_record["prompt"] + _record["canonical_solution"], _scope)
+_author = _scope[_record["entry_point"]]
+def _is_float(v): return type(v) is float or (type(v) in (list, tuple) and len(v) > 0 and all(type(x) is float for x in v))
+def _same(got, want, inputs):
+    if _record["entry_point"] == "find_zero": return abs(_scope["poly"](*inputs, got)) <= _record["atol"]
+    if got == want: return True
+    atol = _record["atol"] or (1e-6 if _is_float(want) else 0)
+    if not atol or type(got) is not type(want): return False
+    pairs = list(zip(got, want)) if type(want) in (list, tuple) else [(got, want)]
+    if type(want) in (list, tuple) and len(got) != len(want): return False
+    return all(type(g) in (int, float) and abs(g - w) <= atol + 1e-7 * abs(w) for g, w in pairs)
+for _inputs in _record["{}"]:
+    _want = _author(*copy.deepcopy(_inputs))
+    assert _same({}(*copy.deepcopy(_inputs)), _want, _inputs)
+)";
+  for (const char* const inputs : {"base_input", "plus_input"}) problem.submission.tests.push_back(CodeTest{fmt::format(kCompare, literal(raw), inputs, *entry)});
+  return problem;
+}
+
+/// APPS' and TACO's function calls: each input is a list of arguments, each output the value or a list of it alone.
+CodeTest call_test(const std::string& name, bool method, const std::string& input, const std::string& output) {
+  static constexpr std::string_view kCall = R"(
+import json
+def _plain(v): return [_plain(x) for x in v] if type(v) in (list, tuple) else {{k: _plain(x) for k, x in v.items()}} if type(v) is dict else v
+_want = json.loads({})
+_got = _plain({}(*json.loads({})))
+assert _got == _want or (type(_want) is list and len(_want) == 1 and _got == _want[0])
+)";
+  return {fmt::format(kCall, literal(output), method ? "Solution()." + name : name, literal(input))};
+}
+
 Result<Problem> io(const json& record, std::size_t number) {
   json pairs = record;
   if (record.contains("input_output") && record["input_output"].is_string()) pairs = json::parse(record["input_output"].get<std::string>(), nullptr, false);
   if (!pairs.is_object() || !pairs.contains("inputs") || !pairs.contains("outputs") || !pairs["inputs"].is_array() || !pairs["outputs"].is_array() || pairs["inputs"].size() != pairs["outputs"].size())
     return fail(ErrorCode::usage, "lacks inputs and outputs of equal length");
-  if (pairs.contains("fn_name") && !pairs["fn_name"].is_null()) return fail(ErrorCode::usage, "has a fn_name: calls of a function are not judged from inputs and outputs yet");
   std::string id = text_of(record, "id").value_or(text_of(record, "problem_id").value_or(std::to_string(number)));
   Problem problem{.submission = {.id = std::move(id), .language = text_of(record, "language").value_or("python")}, .canonical = text_of(record, "code").value_or("")};
+  if (const auto name = text_of(pairs, "fn_name")) {
+    if (name->find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789") != std::string::npos) return fail(ErrorCode::usage, "has a fn_name that is no name");
+    const bool method = text_of(record, "starter_code").value_or("").find("class Solution") != std::string::npos;
+    problem.submission.entry_points = {method ? "Solution" : *name};
+    for (std::size_t i = 0; i < pairs["inputs"].size(); ++i) problem.submission.tests.push_back(call_test(*name, method, pairs["inputs"][i].dump(), pairs["outputs"][i].dump()));
+    return problem;
+  }
   const auto lines = [](const json& value) {  // a text, or its lines
     if (value.is_string()) return value.get<std::string>();
     std::string text;
@@ -135,7 +189,8 @@ Result<std::string> read_text(const std::string& path) {
 }
 
 Result<std::vector<Submission>> read_dataset(const std::string& path, const DatasetOptions& options) {
-  DROVER_TRY(const std::vector<json> all, records(path));
+  std::vector<std::string> raw;
+  DROVER_TRY(const std::vector<json> all, records(path, &raw));
   std::vector<Submission> submissions;
   std::vector<Problem> problems;
   std::map<std::string, std::size_t, std::less<>> by_id;
@@ -147,7 +202,7 @@ Result<std::vector<Submission>> read_dataset(const std::string& path, const Data
       submissions.push_back(std::move(*one));
       continue;
     }
-    auto problem = options.kind == "humaneval" ? humaneval(all[i]) : options.kind == "mbpp" ? mbpp(all[i]) : io(all[i], i + 1);
+    auto problem = options.kind == "humaneval" ? humaneval(all[i]) : options.kind == "mbpp" ? mbpp(all[i]) : options.kind == "evalplus" ? evalplus(all[i], i < raw.size() ? raw[i] : all[i].dump()) : io(all[i], i + 1);
     if (!problem) return std::unexpected(at(path, i + 1, problem.error().what()));
     by_id.emplace(problem->submission.id, problems.size());
     problems.push_back(std::move(*problem));

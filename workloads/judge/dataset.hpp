@@ -4,7 +4,8 @@
 ///   jsonl      one submission a line (submission.hpp)
 ///   humaneval  HumanEval.jsonl: {task_id, prompt, entry_point, canonical_solution, test}
 ///   mbpp       mbpp.jsonl or sanitized-mbpp.json: {task_id, code, test_list, test_setup_code or test_imports}
-///   io         {id?, inputs, outputs, code?, language?}: APPS and TACO without fn_name
+///   evalplus   HumanEvalPlus.jsonl: {task_id, prompt, entry_point, canonical_solution, base_input, plus_input, atol}: two tests, base and plus
+///   io         {id?, inputs, outputs, fn_name?, starter_code?, code?, language?}, or these as text in input_output: APPS and TACO
 ///
 /// The candidates of a data set are its own solutions (`canonical`: a judge that fails them is wrong), or come from a file of lines
 /// {task_id, completion} or {task_id, solution}: completion goes behind the prompt, solution stands alone.

@@ -27,23 +27,23 @@ class BatchPlan final : public JobPlan {
     schema.choice("what", what_, {"batch"}, "judge all submissions of a file").positional(true);
     schema.text("in", in_, "submissions: a file of one of the shapes of --dataset, gzip or not").positional(true);
     schema.text("out", out_, "verdicts, one JSON object a line, in input order").positional(true);
-    schema.choice("dataset", dataset_.kind, {"jsonl", "humaneval", "mbpp", "io"}, "shape of IN");
+    schema.choice("dataset", dataset_.kind, {"jsonl", "humaneval", "mbpp", "evalplus", "io"}, "shape of IN");
     schema.text("candidates", dataset_.candidates, "of a data set: `canonical` for its own solutions, or a file of {task_id, completion or solution}");
     schema.choice("mode", mode_, {"", "split", "stdio", "exit", "inproc"}, "instead of what each submission says");
     schema.duration("cpu", dataset_.cpu, {Nanos(0), Seconds(3600)}, "CPU time of a run instead of what each submission says; 0: as it says");
     schema.choice("reward", reward_, {"all", "fraction"}, "1 when all tests passed and else 0, or passed / tests");
-    schema.choice("profile", slot_.profile, {"", "root", "userns", "container"}, "of the sandbox; else the strongest this host allows");
-    schema.text("require", slot_.require, "layers without which nothing is judged: seccomp,landlock,net_namespace");
+    judge::describe(schema, slot_);
   }
 
   Result<JobTraits> traits() override {
     in_ = fs::absolute(in_).lexically_normal().string();
     out_ = fs::absolute(out_).lexically_normal().string();
     if (dataset_.candidates != "canonical") dataset_.candidates = fs::absolute(dataset_.candidates).lexically_normal().string();
+    DROVER_CHECK(complete(slot_));
     dataset_.mode = mode_named(mode_);  // "": as each submission says
     DROVER_CHECK(prepare());
     if (!fs::is_directory(fs::path(out_).parent_path())) return fail(ErrorCode::usage, fmt::format("OUT '{}': '{}' is no directory", out_, fs::path(out_).parent_path().string()));
-    JobTraits traits{.grain = Grain::rows, .identity = fmt::format("judge 1\nsubmissions: {}\nprofile: {}\nrequire: {}\nreward: {}\n", hash_, profile_, slot_.require, reward_)};
+    JobTraits traits{.grain = Grain::rows, .identity = fmt::format("judge 2\nsubmissions: {}\nprofile: {}\nslot: {}\nreward: {}\n", hash_, profile_, json_of(slot_), reward_)};
     const std::string setup = json_of(slot_);
     traits.pool.setup.resize(setup.size());
     std::memcpy(traits.pool.setup.data(), setup.data(), setup.size());

@@ -239,8 +239,7 @@ Result<int> serve(const std::vector<std::string>& words) {
   schema.bytes("cache", options.cache_bytes, {0, std::uint64_t{1} << 40}, "verdicts remembered by content; 0: none");
   schema.bytes("test-sets", options.test_sets_bytes, {0, std::uint64_t{1} << 34}, "registered test sets");
   schema.choice("reward", reward, {"all", "fraction"}, "1 when all tests passed and else 0, or passed / tests");
-  schema.choice("profile", options.slot.profile, {"", "root", "userns", "container"}, "of the sandbox; else the strongest this host allows");
-  schema.text("require", options.slot.require, "layers without which nothing is judged: seccomp,landlock,net_namespace");
+  describe(schema, options.slot);
   schema.flag("until-stdin-ends", until_stdin_ends, "end when stdin does: with the program that started it, however that ends");
   schema.flag("json", json, "say where it listens as one JSON line");
   for (const std::string& word : words)
@@ -259,6 +258,7 @@ Result<int> serve(const std::vector<std::string>& words) {
     http.port = static_cast<std::uint16_t>(port);
     DROVER_TRY(http.token, token_of(token_file));
   }
+  DROVER_CHECK(complete(options.slot));
   http.open = {"/healthz"};
   options.reward = reward == "fraction" ? RewardRule::fraction : RewardRule::all;
 

@@ -9,6 +9,7 @@
 
 #include "drover/types/outcome.hpp"
 #include "judge/compare.hpp"
+#include "judge/dataset.hpp"
 #include "judge/inproc.hpp"
 #include "judge/python_sources.hpp"
 #include "judge/split.hpp"
@@ -94,31 +95,86 @@ SandboxLimits sandbox_limits(const Limits& limits, const Language& language) {
 
 }  // namespace
 
-std::string json_of(const SlotOptions& options) { return nlohmann::json{{"profile", options.profile}, {"require", options.require}, {"leave_out", options.leave_out}, {"stop_cancels", options.stop_cancels}}.dump(); }
+void describe(Schema& schema, SlotOptions& options) {
+  schema.choice("profile", options.profile, {"", "root", "userns", "container"}, "of the sandbox; else the strongest this host allows");
+  schema.text("require", options.require, "layers without which nothing is judged: seccomp,landlock,net_namespace");
+  schema.text("languages", options.languages_file, "TOML file of more languages (docs/judge_api.md)");
+  schema.text("python", options.python, "interpreter of Python programs and tests; one outside /usr has its prefix bound read-only");
+  schema.text("preload", options.preload, "modules its zygote loads once for all runs: numpy,scipy");
+}
+
+Result<void> complete(SlotOptions& options) {
+  if (!options.languages_file.empty()) {
+    DROVER_TRY(const std::string text, read_text(options.languages_file));
+    DROVER_TRY(options.languages, read_languages(text, options.languages_file));
+  }
+  if (!options.python.starts_with('/')) return fail(ErrorCode::usage, fmt::format("--python '{}': must be an absolute path", options.python));
+  return {};
+}
+
+const Language* find_language(const SlotOptions& options, std::string_view name) {
+  const auto found = std::ranges::find(options.languages, name, &Language::name);
+  return found != options.languages.end() ? &*found : language_named(name);
+}
+
+std::string json_of(const SlotOptions& options) {
+  nlohmann::json languages = nlohmann::json::array();
+  for (const Language& one : options.languages) languages.push_back(json_of(one));
+  return nlohmann::json{{"languages", languages}, {"python", options.python}, {"preload", options.preload}, {"profile", options.profile}, {"require", options.require}, {"leave_out", options.leave_out}, {"stop_cancels", options.stop_cancels}}.dump();
+}
 
 Result<SlotOptions> parse_slot_options(std::string_view text) {
   const nlohmann::json object = nlohmann::json::parse(text, nullptr, false);
   if (!object.is_object() || !object.contains("profile") || !object["profile"].is_string() || !object.contains("require") || !object["require"].is_string())
     return fail(ErrorCode::corrupt, "judge: the worker's setup cannot be read");
-  return SlotOptions{.profile = object["profile"], .require = object["require"], .leave_out = object.value("leave_out", ""), .stop_cancels = object.value("stop_cancels", false)};
+  std::vector<Language> languages;
+  if (object.contains("languages"))
+    for (const nlohmann::json& one : object["languages"]) {
+      DROVER_TRY(Language language, parse_language(one));
+      languages.push_back(std::move(language));
+    }
+  return SlotOptions{.profile = object["profile"], .require = object["require"], .languages = std::move(languages), .python = object.value("python", "/usr/bin/python3"), .preload = object.value("preload", ""), .leave_out = object.value("leave_out", ""), .stop_cancels = object.value("stop_cancels", false)};
 }
+
+/// Whoever names an interpreter or modules of his own wants its site-packages; else they are left out, which starts faster.
+bool with_site(const SlotOptions& options) { return !options.preload.empty() || options.python != "/usr/bin/python3"; }
 
 Result<Sandbox> make_sandbox(const SlotOptions& options, SandboxFor use) {
   SandboxOptions sandbox{.require = options.require, .leave_out = options.leave_out};
   for (const SandboxProfile profile : {SandboxProfile::root, SandboxProfile::userns, SandboxProfile::container})
     if (options.profile == name_of(profile)) sandbox.profile = profile;
-  const Language& python = *language_named("python");
-  if (use != SandboxFor::any && std::filesystem::exists(python.needs)) {
-    sandbox.zygote = {.python = python.needs, .preload = {"json", "re", "collections", "importlib", "operator", "types", "random", "math", "itertools", "functools", "typing", "string", "heapq", "bisect", "copy", "datetime", "decimal", "fractions", "statistics"}};
+  if (!options.python.starts_with("/usr/")) {
+    // An interpreter and its library: DIRECTORY/bin/python3, and where that leads to.
+    sandbox.binds = system_binds();
+    std::error_code error;
+    for (const std::filesystem::path& path : {std::filesystem::path(options.python), std::filesystem::weakly_canonical(options.python, error)}) {
+      const std::string prefix = path.parent_path().parent_path().string();
+      if (prefix.size() > 1 && !prefix.starts_with("/usr") && std::ranges::find(sandbox.binds, prefix, &SandboxBind::path) == sandbox.binds.end()) sandbox.binds.push_back({prefix, prefix});
+    }
+  }
+  if (use != SandboxFor::any && std::filesystem::exists(options.python)) {
+    sandbox.zygote = {.python = options.python, .site = with_site(options), .preload = {"json", "re", "collections", "importlib", "operator", "types", "random", "math", "itertools", "functools", "typing", "string", "heapq", "bisect", "copy", "datetime", "decimal", "fractions", "statistics"}};
+    for (std::string_view rest = options.preload; !rest.empty(); rest.remove_prefix(std::min(rest.size(), rest.find(',') + 1 == 0 ? rest.size() : rest.find(',') + 1))) sandbox.zygote.preload.emplace_back(rest.substr(0, rest.find(',')));
     if (use == SandboxFor::candidates) sandbox.zygote.programs = {{"inproc", std::string(inproc_source())}, {"split_candidate", split_candidate_source()}};
     else sandbox.zygote.programs = {{"split_tests", split_tests_source()}};
   }
   return Sandbox::start(sandbox, in(Seconds(40)));
 }
 
+/// The table's Python, of another interpreter or with what is installed for it.
+void use_python(SlotOptions& options) {
+  if (!with_site(options)) return;
+  Language python = *find_language(options, "python");
+  python.run[0] = python.needs = options.python;
+  std::erase(python.run, "-S");
+  std::erase_if(options.languages, [](const Language& one) { return one.name == "python"; });
+  options.languages.push_back(std::move(python));
+}
+
 Result<Slot> Slot::start(Context& context) {
   const BytesView setup = context.setup();
   DROVER_TRY(SlotOptions options, parse_slot_options({reinterpret_cast<const char*>(setup.data()), setup.size()}));
+  use_python(options);
   DROVER_TRY(Sandbox sandbox, make_sandbox(options, SandboxFor::candidates));
   return Slot(std::move(options), std::move(sandbox));
 }
@@ -160,7 +216,7 @@ Verdict Slot::judge(const Submission& submission, const std::function<bool()>& s
     verdict.id = submission.id;
     verdict.mode = submission.mode_chosen();
     if (submission.tests.empty()) break;
-    const Language* const language = language_named(submission.language);
+    const Language* const language = find_language(options_, submission.language);
     if (language == nullptr) {
       verdict.reason = fmt::format("unsupported: language '{}'", submission.language.substr(0, 40));
       break;
@@ -201,7 +257,7 @@ Verdict Slot::judge(const Submission& submission, const std::function<bool()>& s
 
 Executed Slot::execute(const Execution& execution, const std::function<bool()>& stop) {
   Executed done;
-  const Language* const language = execution.language.empty() ? nullptr : language_named(execution.language);
+  const Language* const language = execution.language.empty() ? nullptr : find_language(options_, execution.language);
   if (!execution.language.empty() && (language == nullptr || !std::filesystem::exists(language->needs))) {
     done.error = fmt::format("unsupported: language '{}' is not here", execution.language.substr(0, 40));
     return done;
@@ -318,10 +374,54 @@ Result<void> Slot::judge_tests(const Submission& submission, const Language& lan
       return {};
     }
     if (one.run != RunOutcome::ok) one.outcome = io == nullptr && one.run == RunOutcome::nonzero_exit ? TestOutcome::fail : TestOutcome::error;
+    else if (io != nullptr && submission.checker) {
+      DROVER_TRY(one, check(submission, *io, ran.end.output, verdict, stop));
+      if (!verdict.reason.empty()) return {};
+    }
     else one.outcome = io == nullptr || agrees(ran.end.output, *io) ? TestOutcome::pass : TestOutcome::fail;
     verdict.tests.push_back(std::move(one));
   }
   return {};
+}
+
+Result<void> Slot::need_tests_sandbox() {
+  if (tests_) return {};
+  DROVER_TRY(Sandbox made, make_sandbox(options_, SandboxFor::tests));
+  tests_.emplace(std::move(made));
+  return {};
+}
+
+Result<TestVerdict> Slot::check(const Submission& submission, const IoTest& test, const std::string& printed, Verdict& verdict, const std::function<bool()>& stop) {
+  const Checker& checker = *submission.checker;
+  const Language* const language = find_language(options_, checker.language);
+  if (language == nullptr || !std::filesystem::exists(language->needs)) {
+    verdict.reason = fmt::format("unsupported: the checker's language '{}' is not here", checker.language.substr(0, 40));
+    return TestVerdict{};
+  }
+  DROVER_CHECK(need_tests_sandbox());
+  if (!language->compile.empty() && !(checker == checker_)) {
+    DROVER_TRY(SandboxEnd end, tests_->run(compile_run(*language, checker.code), stop));
+    if (end.kind != SandboxEndKind::exited || end.code != 0 || !end.taken) {
+      verdict.reason = "unsupported: the checker does not compile";
+      return TestVerdict{};
+    }
+    checker_ = checker;
+    checker_artifact_ = std::move(*end.taken);
+  }
+  SandboxRun spec{.argv = language->run, .files = {{"input", test.input}, {"output", printed}, {"answer", test.output}}, .limits = {.cpu = tests_cpu(submission.limits), .wall = tests_cpu(submission.limits) * 3, .memory_bytes = std::uint64_t{1} << 30}};
+  if (!language->bounded_address_space) spec.limits.address_bytes = 0;
+  if (language->compile.empty()) spec.files.push_back({language->source, checker.code});
+  else spec.files.push_back({language->artifact, checker_artifact_});
+  for (const char* const name : {"input", "output", "answer"}) spec.argv.emplace_back(name);
+  DROVER_TRY(const SandboxEnd end, tests_->run(spec, stop));
+  if (end.kind == SandboxEndKind::cancelled) {
+    verdict.reason = "cancelled";
+    return TestVerdict{};
+  }
+  if (end.kind == SandboxEndKind::exited && end.code == 0) return TestVerdict{TestOutcome::pass, RunOutcome::ok, {}};
+  if (end.kind == SandboxEndKind::exited && (end.code == 1 || end.code == 2)) return TestVerdict{TestOutcome::fail, RunOutcome::ok, {}};
+  // What was printed made it fail, for all that is known: not passed.
+  return TestVerdict{TestOutcome::error, RunOutcome::test_limit, end.kind == SandboxEndKind::exited ? fmt::format("checker exited {}", end.code) : fmt::format("checker {}", name_of(end.kind))};
 }
 
 Result<void> Slot::judge_inproc(const Submission& submission, const Language& language, Verdict& verdict, const std::function<bool()>& stop) {
@@ -342,10 +442,7 @@ Result<void> Slot::judge_inproc(const Submission& submission, const Language& la
 }
 
 Result<void> Slot::judge_split(const Submission& submission, const Language& language, Verdict& verdict, const std::function<bool()>& stop) {
-  if (!tests_) {
-    DROVER_TRY(Sandbox made, make_sandbox(options_, SandboxFor::tests));
-    tests_.emplace(std::move(made));
-  }
+  DROVER_CHECK(need_tests_sandbox());
   const std::string tests = split_tests(submission);
   SandboxRun candidate{.argv = language.run, .files = {{"candidate.py", submission.code}}, .limits = sandbox_limits(submission.limits, language)};
   SandboxRun tester{.argv = language.run, .files = {{"tests.json", tests}}, .limits = {.cpu = tests_cpu(submission.limits), .wall = candidate.limits.wall + tests_cpu(submission.limits)}, .take = kInprocResults, .take_max = 1 << 20};

@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 
+#include "drover/config.hpp"
 #include "drover/context.hpp"
 #include "drover/sandbox.hpp"
 #include "drover/task.hpp"
@@ -21,12 +22,21 @@ namespace drover::judge {
 struct SlotOptions {
   std::string profile{};  ///< "root", "userns", or "" = the strongest this host allows
   std::string require{};  ///< layers without which nothing is judged
+  std::string languages_file{};         ///< of the command line; complete() makes `languages` of it
+  std::vector<Language> languages{};    ///< beside, or instead of, those of language.hpp
+  std::string python = "/usr/bin/python3";  ///< of candidates and of the tests' process; an interpreter elsewhere has its prefix bound read-only
+  std::string preload{};  ///< modules, comma separated, that its zygote loads beside the usual ones
   std::string leave_out{};///< layers not to use: for `judge attack`
   bool stop_cancels = false;  ///< a submission whose task is cancelled ends at once as `cancelled`
-  friend bool operator==(const SlotOptions&, const SlotOptions&) = default;
 };
+/// By name: of `languages`, or of the table; null if there is none.
+const Language* find_language(const SlotOptions& options, std::string_view name);
 std::string json_of(const SlotOptions& options);
 Result<SlotOptions> parse_slot_options(std::string_view json);
+/// The options of every verb that makes a sandbox: profile, require, languages, python, preload.
+void describe(Schema& schema, SlotOptions& options);
+/// After they are set: reads the languages' file. Error usage.
+Result<void> complete(SlotOptions& options);
 enum class SandboxFor : std::uint8_t { any, candidates, tests };  ///< the last two with a zygote of the programs they run, where python is
 Result<Sandbox> make_sandbox(const SlotOptions& options, SandboxFor use = SandboxFor::any);
 
@@ -53,12 +63,17 @@ class Slot {
   Result<void> judge_tests(const Submission& submission, const Language& language, Verdict& verdict, const std::function<bool()>& stop);
   Result<void> judge_split(const Submission& submission, const Language& language, Verdict& verdict, const std::function<bool()>& stop);
   Result<void> judge_inproc(const Submission& submission, const Language& language, Verdict& verdict, const std::function<bool()>& stop);
+  /// What a checker says of what a program printed.
+  Result<TestVerdict> check(const Submission& submission, const IoTest& test, const std::string& printed, Verdict& verdict, const std::function<bool()>& stop);
+  Result<void> need_tests_sandbox();
   /// False: it does not compile, and the verdict says so.
   Result<bool> compile(const Submission& submission, const Language& language, const std::string& code, std::string& artifact, Verdict& verdict, const std::function<bool()>& stop);
 
   SlotOptions options_;
   std::optional<Sandbox> sandbox_;  ///< of candidates
-  std::optional<Sandbox> tests_;    ///< split: of the tests' process; no candidate's code ever runs there
+  std::optional<Sandbox> tests_;    ///< of the tests' process and of checkers; no candidate's code ever runs there
+  Checker checker_{};               ///< compiled last
+  std::string checker_artifact_{};
 };
 
 inline constexpr auto judge_task = stateful_task<"judge", static_cast<Result<std::string> (Slot::*)(const std::string&, Context&)>(&Slot::judge)>;

@@ -9,7 +9,7 @@ namespace drover::judge {
 std::string split_tests(const Submission& submission) {
   nlohmann::json tests = nlohmann::json::array();
   for (const Test& test : submission.tests) tests.push_back(std::get<CodeTest>(test).code);
-  return nlohmann::json{{"prelude", submission.prelude}, {"names", submission.entry_points}, {"tests", std::move(tests)}}.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace);
+  return nlohmann::json{{"prelude", submission.prelude}, {"names", submission.entry_points}, {"caps", {submission.limits.value_bytes, (submission.limits.int_bits + 3) / 4}}, {"tests", std::move(tests)}}.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace);
 }
 
 SplitResult read_split(std::string_view lines, std::size_t tests, RunOutcome candidate, const std::string& detail, const SandboxEnd& tester) {

@@ -72,14 +72,35 @@ bool is_name(const std::string& text) {
   return !text.empty() && text.size() <= 200 && !(text[0] >= '0' && text[0] <= '9') && std::ranges::all_of(text, [](unsigned char c) { return c == '_' || (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); });
 }
 
+/// A test file of the standard library's or pytest's kind is code, and what runs its cases.
+constexpr std::pair<const char*, const char*> kCodeKeys[] = {
+    {"code", ""},
+    {"unittest", R"(
+import unittest as _unittest
+_suite = _unittest.TestSuite(_unittest.defaultTestLoader.loadTestsFromTestCase(_c) for _c in list(globals().values()) if type(_c) is type and issubclass(_c, _unittest.TestCase))
+assert _suite.countTestCases() > 0, "no tests"
+_result = _unittest.TestResult()
+_suite.run(_result)
+for _case, _text in (_result.errors + _result.failures)[:1]: raise AssertionError(_text[-300:])
+)"},
+    {"pytest", R"(
+_found = [_v for _n, _v in list(globals().items()) if _n.startswith("test") and type(_v) is type(lambda: 0)]
+for _n, _v in list(globals().items()):
+    if _n.startswith("Test") and type(_v) is type: _found += [(lambda c=_v, m=_m: getattr(c(), m)()) for _m in vars(_v) if _m.startswith("test")]
+assert _found, "no tests"
+for _f in _found: _f()
+)"}};
+
 Result<Test> parse_test(const json& value, const std::string& path) {
   if (value.is_string()) return CodeTest{value.get<std::string>()};
   if (!value.is_object()) return std::unexpected(wrong(path, "must be an object or a text of code"));
   Reader reader(value, path + ".");
-  if (value.contains("code")) {
+  for (const auto& [key, trailer] : kCodeKeys) {
+    if (!value.contains(key)) continue;
     CodeTest test;
-    DROVER_CHECK(reader.text("code", test.code, true));
+    DROVER_CHECK(reader.text(key, test.code, true));
     DROVER_CHECK(reader.nothing_else());
+    test.code += trailer;
     return test;
   }
   IoTest test;
@@ -162,6 +183,14 @@ Result<Submission> parse_submission(std::string_view text) {
       submission.entry_points.push_back(name);
     }
   }
+  if (const json* const checker = reader.take("checker")) {
+    if (!checker->is_object()) return std::unexpected(wrong("checker", "must be an object"));
+    Reader of(*checker, "checker.");
+    Checker& c = submission.checker.emplace();
+    DROVER_CHECK(of.text("language", c.language));
+    DROVER_CHECK(of.text("code", c.code, true));
+    DROVER_CHECK(of.nothing_else());
+  }
   if (const json* const limits = reader.take("limits")) {
     if (!limits->is_object()) return std::unexpected(wrong("limits", "must be an object"));
     Reader of(*limits, "limits.");
@@ -172,6 +201,8 @@ Result<Submission> parse_submission(std::string_view text) {
     DROVER_CHECK(of.count("output_kib", l.output_bytes, 1 << 10, 1 << 20));
     DROVER_CHECK(of.count("disk_mib", l.disk_bytes, 1 << 20, 1 << 16));
     DROVER_CHECK(of.count("processes", l.processes, 1, 10'000));
+    DROVER_CHECK(of.count("value_mib", l.value_bytes, 1 << 20, 1024));
+    DROVER_CHECK(of.count("int_bits", l.int_bits, 1, 1 << 26));
     DROVER_CHECK(of.nothing_else());
   }
   DROVER_CHECK(reader.text("test_set", submission.test_set));
@@ -187,6 +218,7 @@ Result<Submission> parse_submission(std::string_view text) {
 
 Result<void> check_tests(const Submission& submission) {
   const bool io = submission.mode_chosen() == Mode::stdio;
+  if (submission.checker && !io) return std::unexpected(wrong("checker", "is for inputs and outputs"));
   for (std::size_t i = 0; i < submission.tests.size(); ++i)
     if (std::holds_alternative<IoTest>(submission.tests[i]) != io)
       return std::unexpected(wrong(fmt::format("tests[{}]", i), io ? "mode stdio needs input and output" : fmt::format("mode {} needs code", name_of(submission.mode_chosen()))));
@@ -218,8 +250,11 @@ nlohmann::ordered_json json_of(const Submission& s) {
             {"memory_mib", s.limits.memory_bytes >> 20},
             {"output_kib", s.limits.output_bytes >> 10},
             {"disk_mib", s.limits.disk_bytes >> 20},
-            {"processes", s.limits.processes}}}};
+            {"processes", s.limits.processes},
+            {"value_mib", s.limits.value_bytes >> 20},
+            {"int_bits", s.limits.int_bits}}}};
   if (s.mode || s.test_set.empty()) object["mode"] = name_of(s.mode_chosen());  // else its tests will say
+  if (s.checker) object["checker"] = {{"language", s.checker->language}, {"code", s.checker->code}};
   if (s.extract) object["extract"] = "fenced";
   if (!s.test_set.empty()) object["test_set"] = s.test_set;
   return object;

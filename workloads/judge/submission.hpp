@@ -42,6 +42,13 @@ struct CodeTest {
 };
 using Test = std::variant<IoTest, CodeTest>;
 
+/// stdio: a program of the tests' author that decides instead of a comparison, as testlib's checkers do: it is called with the names of three
+/// files (input, output, answer) and ends with 0 (right), 1 or 2 (wrong). It runs where no candidate does.
+struct Checker {
+  std::string language = "cpp", code{};
+  friend bool operator==(const Checker&, const Checker&) = default;
+};
+
 /// For each run of the program: a test of stdio and exit, all tests of inproc together.
 struct Limits {
   Nanos cpu = Seconds(5);
@@ -50,6 +57,8 @@ struct Limits {
   std::uint64_t output_bytes = std::uint64_t{16} << 20;
   std::uint64_t disk_bytes = std::uint64_t{64} << 20;
   std::uint32_t processes = 64;
+  std::uint64_t value_bytes = std::uint64_t{16} << 20;  ///< split: of what a call hands over; a sixteenth of it in values
+  std::uint32_t int_bits = 65536;                       ///< split: of an integer that is handed over
   friend bool operator==(const Limits&, const Limits&) = default;
 };
 
@@ -61,6 +70,7 @@ struct Submission {
   std::string prelude{};                     ///< split: the author's text before the tests: imports, helpers
   std::vector<std::string> entry_points{};   ///< split: the names by which tests call the candidate
   std::vector<Test> tests{};
+  std::optional<Checker> checker{};
   std::string test_set{};                    ///< sha256 of a registered one, instead of tests, prelude and entry_points (test_sets.hpp)
   Limits limits{};
   std::optional<Mode> mode{};                ///< nothing: stdio for inputs and outputs; python split where entry_points are named, else inproc; exit for the rest

@@ -76,17 +76,17 @@ Result<int> run(const std::vector<std::string>& words) {
   bool json = false;
   Schema schema;
   schema.text("file", file, "a program, or a submission as JSON (docs/judge_api.md); - is stdin").positional(true);
-  schema.choice("language", language, {"", "bash", "c", "cpp", "node", "python"}, "of the program; else by its suffix");
+  schema.text("language", language, "of the program; else by its suffix");
   schema.text("tests", tests, R"(JSON list: {"input", "output"} or code)");
   schema.choice("mode", mode, {"", "split", "stdio", "exit", "inproc"}, "where the verdict comes from; else by the tests");
-  schema.choice("profile", options.profile, {"", "root", "userns", "container"}, "of the sandbox; else the strongest this host allows");
-  schema.text("require", options.require, "layers without which nothing is judged: seccomp,landlock,net_namespace");
+  describe(schema, options);
   schema.flag("json", json, "the verdict as JSON");
   if (asks_for_help(words)) {
     std::printf("drover judge run FILE [options]\nJudges one program.\n\n%s", help_of(schema).c_str());
     return 0;
   }
   DROVER_CHECK(read_options(words, schema));
+  DROVER_CHECK(complete(options));
   DROVER_TRY(const Submission submission, submission_of(file, language, tests, mode));
   const std::string setup = json_of(options);
   const BytesView bytes = std::as_bytes(std::span(setup));

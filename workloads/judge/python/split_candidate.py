@@ -95,6 +95,7 @@ def serve(message):
     op = message["op"]
     try:
         if op == "load":
+            set_caps(*message["caps"])
             reply = {"names": load(message["names"])}
         else:
             args = codec.decode(message["a"])
