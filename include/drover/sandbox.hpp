@@ -142,7 +142,7 @@ class Sandbox {
 };
 
 /// Runs two programs at once, each with one end of a stream as its descriptor 3 (`channel` of both is set here). The first leads: when it
-/// ends the stream ends, and a second one that does not end by that is cancelled. Errors: as Sandbox::run, of either.
+/// ends the stream ends, and a second one that does not end by that within a second is cancelled. Errors: as Sandbox::run, of either.
 Result<std::pair<SandboxEnd, SandboxEnd>> run_pair(Sandbox& first, SandboxRun first_run, Sandbox& second, SandboxRun second_run, const std::function<bool()>& stop = {});
 
 }  // namespace drover

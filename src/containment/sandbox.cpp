@@ -30,7 +30,7 @@ namespace layer = wire::warden_layer;
 
 constexpr std::uint64_t kFromWarden = 0, kFromOutput = 1, kFromErrors = 2;
 constexpr std::uint32_t kUidFirst = 1'800'000'000, kUidCount = 1'000'000, kUidsOfContainer = 500;  // far from people's and from other sandboxes'
-constexpr Nanos kAskStop = Millis(50), kEndPatience = Seconds(7);
+constexpr Nanos kAskStop = Millis(50), kEndPatience = Seconds(7), kFollowerPatience = Seconds(1);
 
 constexpr std::pair<std::uint32_t, std::string_view> kLayers[] = {
     {layer::kIpcNamespace, "ipc_namespace"}, {layer::kLandlock, "landlock"},         {layer::kLandlockScope, "landlock_scope"},   {layer::kMountNamespace, "mount_namespace"}, {layer::kNetNamespace, "net_namespace"},
@@ -371,14 +371,15 @@ Result<std::pair<SandboxEnd, SandboxEnd>> run_pair(Sandbox& first, SandboxRun fi
   DROVER_TRY(auto ends, make_stream_sockets());
   first_run.channel = ends.first.get();
   second_run.channel = ends.second.get();
-  std::atomic<bool> over = false;
+  // The stream's end is the second one's sign to end; how it did is part of the verdict, so it has time to be told before it is cancelled.
+  std::atomic<std::int64_t> cancel_at = INT64_MAX;
   Result<SandboxEnd> follower = fail(ErrorCode::closed, "the second program was not started");
   Result<SandboxEnd> leader = follower;
   {
-    const std::jthread beside([&] { follower = second.run(second_run, [&] { return over.load(); }, [&] { ends.second.reset(); }); ends.second.reset(); });
+    const std::jthread beside([&] { follower = second.run(second_run, [&] { return system_clock().now().time_since_epoch().count() >= cancel_at.load(); }, [&] { ends.second.reset(); }); ends.second.reset(); });
     leader = first.run(first_run, stop, [&] { ends.first.reset(); });
     ends.first.reset();
-    over = true;
+    cancel_at = after(system_clock().now(), kFollowerPatience).time_since_epoch().count();
   }
   if (!leader) return std::unexpected(std::move(leader).error());
   if (!follower) return std::unexpected(std::move(follower).error().with("the second program"));

@@ -150,6 +150,36 @@ TEST(Judge, WrongWordsAndFilesAreOneLine) {
   EXPECT_FALSE(fs::exists(scratch / "out.jsonl"));
 }
 
+TEST(Judge, FunctionCallsOfAppsAndTacoAndEvalPlusAreJudgedAsTheirAuthorsDo) {
+  const Scratch scratch;
+  if (no_sandbox(scratch)) GTEST_SKIP() << "this host allows no sandbox";
+  if (!fs::exists("/usr/bin/python3")) GTEST_SKIP() << "python3 is not here";
+  std::ofstream(scratch / "io.jsonl") << R"lines({"id":"a","inputs":[[1,2],[3,4]],"outputs":[3,[7]],"fn_name":"add","code":"def add(a,b): return a+b"}
+{"id":"b","inputs":[[[1,2]]],"outputs":[[2,1]],"fn_name":"rev","starter_code":"class Solution:\n  def rev(self,x):","code":"class Solution:\n  def rev(self,x): return tuple(x[::-1])"}
+{"id":"c","input_output":"{\"inputs\": [\"1 2\\n\"], \"outputs\": [\"3\\n\"]}","code":"print(sum(map(int,input().split())))"}
+{"id":"d","inputs":[[1,2]],"outputs":[4],"fn_name":"add","code":"def add(a,b): return a+b"}
+)lines";
+  ASSERT_EQ(run(scratch, {"judge", "batch", "io.jsonl", "io.out", "--dataset", "io", "--progress", "none"}).status, 0);
+  const auto io = verdicts(scratch, "io.out");
+  ASSERT_EQ(io.size(), 4U);
+  for (int i = 0; i < 4; ++i) EXPECT_EQ(io[static_cast<std::size_t>(i)]["outcome"], i < 3 ? "all_passed" : "none_passed") << io[static_cast<std::size_t>(i)];
+  // The second input is larger than any machine word: it must arrive as it was written. Floats may differ within atol.
+  std::ofstream(scratch / "plus.jsonl") << R"lines({"task_id":"P/0","prompt":"def twice(x):\n    \"twice\"\n","entry_point":"twice","canonical_solution":"    return x * 2\n","base_input":[[1],[123456789012345678901234567890]],"plus_input":[[0.5]],"atol":0}
+{"task_id":"P/1","prompt":"def third(x):\n    \"third\"\n","entry_point":"third","canonical_solution":"    return x / 3\n","base_input":[[1.0]],"plus_input":[[2.0]],"atol":0.001}
+)lines";
+  std::ofstream(scratch / "mine.jsonl") << R"lines({"task_id":"P/0","solution":"def twice(x): return x + x if x != 123456789012345677877719597056 else 0"}
+{"task_id":"P/0","solution":"def twice(x): return 2"}
+{"task_id":"P/1","solution":"def third(x): return x * 0.3333"}
+{"task_id":"P/1","solution":"def third(x): return x * 0.3"}
+)lines";
+  ASSERT_EQ(run(scratch, {"judge", "batch", "plus.jsonl", "canonical.out", "--dataset", "evalplus", "--progress", "none"}).status, 0);
+  for (const json& one : verdicts(scratch, "canonical.out")) EXPECT_EQ(one["outcome"], "all_passed") << one;
+  ASSERT_EQ(run(scratch, {"judge", "batch", "plus.jsonl", "mine.out", "--dataset", "evalplus", "--candidates", "mine.jsonl", "--progress", "none"}).status, 0);
+  const auto mine = verdicts(scratch, "mine.out");
+  ASSERT_EQ(mine.size(), 4U);
+  for (int i = 0; i < 4; ++i) EXPECT_EQ(mine[static_cast<std::size_t>(i)]["outcome"], i % 2 == 0 ? "all_passed" : "none_passed") << mine[static_cast<std::size_t>(i)];
+}
+
 TEST(JudgeAttack, TheWholeCorpusIsContained) {
   const Scratch scratch;
   if (no_sandbox(scratch)) GTEST_SKIP() << "this host allows no sandbox";

@@ -132,6 +132,70 @@ TEST_F(SlotTest, WhatCannotBeJudgedHasNoRewardAndSaysWhy) {
   EXPECT_EQ(make_sandbox({.profile = {}, .require = "moat"}).error().code(), ErrorCode::usage);
 }
 
+TEST_F(SlotTest, TestFilesOfUnittestAndPytestAreRunAndAnEmptyOneIsNoPass) {
+  if (!there("python")) return;
+  const std::pair<const char*, bool> tests[] = {
+      {R"({"unittest": "import unittest\nclass T(unittest.TestCase):\n  def test_a(self): self.assertEqual(f(1), 2)\n  def test_b(self): self.assertRaises(TypeError, f, 'x')\n"})", true},
+      {R"({"unittest": "import unittest\nclass T(unittest.TestCase):\n  def test_a(self): self.assertEqual(f(1), 3)\n"})", false},
+      {R"({"unittest": "import unittest\nclass T(unittest.TestCase):\n  def setUp(self): self.x = f(1)\n  def test_a(self): raise ValueError\n"})", false},
+      {R"({"unittest": "import unittest"})", false},
+      {R"({"pytest": "def test_x():\n  assert f(3) == 4\nclass TestY:\n  def test_y(self): assert f(0) == 1\n"})", true},
+      {R"({"pytest": "def test_x():\n  assert f(3) == 5\n"})", false},
+      {R"({"pytest": "class TestY:\n  def test_y(self): assert f(0) == 2\n"})", false},
+      {R"({"pytest": "def helper(): pass"})", false}};
+  for (const char* const mode : {"split", "inproc"})
+    for (const auto& [test, passes] : tests) {
+      const auto one = parse_submission(R"({"code": "def f(x): return x + 1", "entry_points": "f", "mode": ")" + std::string(mode) + R"(", "tests": [)" + test + "]}");
+      ASSERT_TRUE(one) << one.error().what();
+      const Verdict verdict = judge(*one);
+      EXPECT_EQ(verdict.outcome == SubmissionOutcome::all_passed, passes) << mode << " " << test << "\n" << json_of(verdict);
+    }
+}
+
+TEST_F(SlotTest, ACheckerDecidesWhereTheCandidateIsNot) {
+  Submission one{.language = "bash", .code = "read a; echo $((a / 2)) $((a - a / 2)); echo x > /w/left", .tests = {IoTest{.input = "7\n"}, IoTest{.input = "9\n"}}};
+  one.checker = Checker{.language = "bash", .code = "read n < $1; read a b < $2; [ -e /w/left ] && exit 3; [ $((a + b)) = $n ]"};
+  EXPECT_EQ(judge(one).outcome, SubmissionOutcome::all_passed) << json_of(judge(one));
+  one.code = "echo 3 4";
+  const Verdict half = judge(one);
+  EXPECT_EQ(half.passed, 1U);
+  EXPECT_EQ(half.tests.at(1).outcome, TestOutcome::fail);
+  // What a program prints may break its checker: then it has not passed, and it is no fault of the judge.
+  one.code = "echo '; kill -9 $$'";
+  one.checker->code = "read line < $2; eval \"true $line\"";
+  const Verdict broke = judge(one);
+  EXPECT_EQ(broke.tests.at(0).run, RunOutcome::test_limit) << json_of(broke);
+  EXPECT_EQ(broke.reward, 0.0);
+  one.checker->language = "cobol";
+  EXPECT_EQ(judge(one).outcome, SubmissionOutcome::not_judged);
+  one.checker.reset();
+  one.code = "";
+  one.tests = {IoTest{.input = "", .output = ""}};
+  EXPECT_EQ(judge(one).outcome, SubmissionOutcome::all_passed) << "a program without a byte prints nothing";
+}
+
+TEST_F(SlotTest, TheProgramIsTakenOutOfAnAnswerAndTheVerdictSaysWhether) {
+  Submission one{.language = "bash", .code = "Try this:\n```bash\necho 7\n```\nGood luck!", .extract = true, .tests = {IoTest{.input = "", .output = "7"}}};
+  const Verdict verdict = judge(one);
+  EXPECT_EQ(verdict.outcome, SubmissionOutcome::all_passed) << json_of(verdict);
+  EXPECT_EQ(verdict.extracted, true);
+  one.code = "echo 7";
+  EXPECT_EQ(judge(one).extracted, false);
+  EXPECT_EQ(parse_verdict(json_of(judge(one)))->extracted, false);
+}
+
+TEST_F(SlotTest, ALanguageOfTheUsersOwnIsAsContainedAsTheOthers) {
+  auto languages = read_languages("[language.sh]\nsource = 'main.sh'\nrun = ['/bin/sh', 'main.sh']\n[language.copied]\nsource = 'in'\ncompile = ['/bin/cp', 'in', 'out']\nartifact = 'out'\nrun = ['/bin/sh', 'out']\n", "l.toml");
+  ASSERT_TRUE(languages);
+  auto sandbox = make_sandbox({}, SandboxFor::candidates);
+  ASSERT_TRUE(sandbox);
+  slot.emplace(SlotOptions{.languages = *languages}, std::move(*sandbox));
+  for (const char* const name : {"sh", "copied"}) {
+    EXPECT_EQ(judge({.language = name, .code = "echo 7", .tests = {IoTest{.output = "7"}}}).outcome, SubmissionOutcome::all_passed) << name;
+    EXPECT_EQ(judge({.language = name, .code = "cat /etc/shadow && echo 7", .tests = {IoTest{.output = "7"}}}).outcome, SubmissionOutcome::none_passed) << name;
+  }
+}
+
 TEST_F(SlotTest, HashesAndRandomNumbersAreTheSameEveryTime) {
   if (!there("python")) GTEST_SKIP();
   const Submission submission{.id = "x", .code = "import random\nprint(hash('a'), random.seed(0) or random.random(), id(object()) % 2, len(__import__('os').environ))", .tests = {IoTest{.output = "?"}}};
