@@ -74,6 +74,8 @@ class Schema {
 std::vector<Error> apply_toml(std::string_view toml, std::string_view file_name, std::string_view table, Schema& schema);
 /// Sets the schema's fields from command line words. `--name value`, `--name=value`, positionals by place; `--` ends options.
 std::vector<Error> apply_words(const std::vector<std::string>& words, Schema& schema);
+/// A TOML text as the JSON of its tables, for what is no list of options. Error usage names the line.
+Result<std::string> toml_to_json(std::string_view toml, std::string_view file_name);
 /// The schema's fields as a TOML table that apply_toml reads back.
 std::string to_toml(std::string_view table, const Schema& schema);
 /// `python3 'my file.py'`: split_words gives the same words back.

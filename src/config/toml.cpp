@@ -201,4 +201,15 @@ std::string to_toml(std::string_view table, const Schema& schema) {
   return out;
 }
 
+Result<std::string> toml_to_json(std::string_view text, std::string_view file_name) try {
+  const toml::table root = toml::parse(text, file_name);
+  std::ostringstream json;
+  json << toml::json_formatter(root);
+  return json.str();
+} catch (const toml::parse_error& error) {
+  return fail(ErrorCode::usage, fmt::format("'{}', line {}: {}", file_name, error.source().begin.line, std::string(error.description())));
+} catch (const std::runtime_error& error) {  // of the assertion above: where, is not told
+  return fail(ErrorCode::usage, fmt::format("'{}': {}", file_name, error.what()));
+}
+
 }  // namespace drover

@@ -59,9 +59,20 @@ struct Traces {
   }
 };
 
+/// Whether docs/judge_threat_model.md says that this gets through: RLIMIT_NPROC does not hold for root, and in userns a run is the user who
+/// started it.
+bool is_known(std::string_view name, std::string_view profile) {
+  if (name != "resources/process_limit" || profile != "userns") return false;
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);)
+    if (line.starts_with("Uid:")) return std::strtoull(line.c_str() + 4, nullptr, 10) == 0;
+  return false;
+}
+
 struct Found {
   std::map<std::string, std::pair<std::size_t, std::size_t>> kinds;  ///< contained, all
   std::vector<std::string> escaped;   ///< got what they wanted
+  std::vector<std::string> known;     ///< got through where the profile's table says that it does
   std::vector<std::string> not_judged;///< escaped the zero
   std::vector<std::string> traces;    ///< what was left behind, or changed
   std::size_t neighbours = 0, neighbours_wrong = 0, skipped = 0;
@@ -105,7 +116,7 @@ Result<Found> attack_profile(const SlotOptions& slot, std::uint32_t workers, con
     auto& [contained, all] = found.kinds[one.name.substr(0, one.name.find('/'))];
     ++all;
     // Where an object of the candidate was let decide by the test, the verdict says that it is worth no more than the candidate's word.
-    if (verdict->passed != 0 && !verdict->candidate_answers) found.escaped.push_back(one.name);
+    if (verdict->passed != 0 && !verdict->candidate_answers) (is_known(one.name, slot.profile) ? found.known : found.escaped).push_back(one.name);
     else if (!verdict->reward) found.not_judged.push_back(fmt::format("{} ({})", one.name, verdict->reason));
     else ++contained;
   }
@@ -126,7 +137,7 @@ Result<Found> attack_profile(const SlotOptions& slot, std::uint32_t workers, con
 nlohmann::ordered_json json_of(const Found& f) {
   nlohmann::ordered_json kinds = nlohmann::ordered_json::object();
   for (const auto& [kind, counts] : f.kinds) kinds[kind] = {{"contained", counts.first}, {"programs", counts.second}};
-  return {{"contained", f.contained()}, {"layers", f.layers}, {"classes", kinds}, {"escaped", f.escaped}, {"not_judged", f.not_judged}, {"traces", f.traces}, {"neighbours", f.neighbours}, {"neighbours_wrong", f.neighbours_wrong}, {"workers_lost", f.workers_lost}, {"skipped", f.skipped}};
+  return {{"contained", f.contained()}, {"layers", f.layers}, {"classes", kinds}, {"escaped", f.escaped}, {"known", f.known}, {"not_judged", f.not_judged}, {"traces", f.traces}, {"neighbours", f.neighbours}, {"neighbours_wrong", f.neighbours_wrong}, {"workers_lost", f.workers_lost}, {"skipped", f.skipped}};
 }
 
 std::string shown(const std::string& profile, const Found& f) {
@@ -139,6 +150,7 @@ std::string shown(const std::string& profile, const Found& f) {
   text += fmt::format("  {:<12} {:>3} of {:>3} contained; {} of {} neighbours judged as ever; {} workers lost\n", "all", contained, all, f.neighbours - f.neighbours_wrong, f.neighbours, f.workers_lost);
   if (f.skipped != 0) text += fmt::format("  {} programs are of a language that is not here\n", f.skipped);
   for (const std::string& one : f.escaped) text += "  ESCAPED     " + one + "\n";
+  for (const std::string& one : f.known) text += "  as its table says, gets through: " + one + "\n";
   for (const std::string& one : f.not_judged) text += "  NOT JUDGED  " + one + "\n";
   for (const std::string& one : f.traces) text += "  LEFT BEHIND " + one + "\n";
   return text;
@@ -242,6 +254,11 @@ Result<int> attack(const std::vector<std::string>& words) {
       if (!left_out) {
         text += fmt::format("  without {:<18} the sandbox refuses to be made\n", layer);
         profiles[name]["without"][layer] = {{"refused", left_out.error().what()}};
+        continue;
+      }
+      if (std::ranges::find(left_out->layers, layer) != left_out->layers.end()) {
+        text += fmt::format("  without {:<18} it does not work: it cannot be left out\n", layer);
+        profiles[name]["without"][layer] = {{"refused", "it cannot be left out"}};
         continue;
       }
       const std::size_t through = left_out->escaped.size() + left_out->not_judged.size() + left_out->traces.size() + left_out->neighbours_wrong;

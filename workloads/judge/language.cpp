@@ -4,8 +4,8 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
-#include <sstream>
-#include <toml++/toml.h>
+
+#include "drover/config.hpp"
 
 namespace drover::judge {
 
@@ -19,43 +19,31 @@ Result<Language> parse_language(const nlohmann::json& o) try {
   return fail(ErrorCode::corrupt, "judge: this is no language");
 }
 
-Result<std::vector<Language>> read_languages(std::string_view text, std::string_view file) try {
-  const toml::table root = toml::parse(text, file);
+Result<std::vector<Language>> read_languages(std::string_view text, std::string_view file) {
+  DROVER_TRY(const std::string converted, toml_to_json(text, file));
+  const nlohmann::json root = nlohmann::json::parse(converted, nullptr, false);
   const auto wrong = [&](const std::string& key, const char* why) { return fail(ErrorCode::usage, fmt::format("'{}': '{}' {}", file, key, why), "docs/judge_api.md has an example"); };
+  if (!root.is_object()) return wrong("", "holds what has no meaning here");
+  for (const auto& [key, value] : root.items())
+    if (key != "language" || !value.is_object()) return wrong(key, "is not known");
+  if (!root.contains("language")) return wrong("language", "is missing");
   std::vector<Language> all;
-  for (const auto& [key, value] : root)
-    if (key.str() != "language" || !value.is_table()) return wrong(std::string(key.str()), "is not known");
-  const toml::table* const tables = root["language"].as_table();
-  if (tables == nullptr) return wrong("language", "is missing");
-  for (const auto& [name, value] : *tables) {
-    const std::string path = "language." + std::string(name.str());
-    const toml::table* const table = value.as_table();
-    if (table == nullptr) return wrong(path, "must be a table");
-    Language language{.name = std::string(name.str())};
-    for (const auto& [key, entry] : *table) {
-      const std::string of = path + "." + std::string(key.str());
-      const auto words = [&](std::vector<std::string>& into) {
-        const toml::array* const list = entry.as_array();
-        if (list == nullptr || list->empty()) return false;
-        for (const auto& word : *list) {
-          if (!word.is_string()) return false;
-          into.push_back(word.as_string()->get());
-        }
-        return true;
-      };
-      const auto text_into = [&](std::string& into) {
-        if (entry.is_string()) into = entry.as_string()->get();
-        return entry.is_string();
-      };
-      bool good = false;
-      if (key.str() == "source") good = text_into(language.source) && language.source.find('/') == std::string::npos;
-      else if (key.str() == "artifact") good = text_into(language.artifact) && language.artifact.find('/') == std::string::npos;
-      else if (key.str() == "needs") good = text_into(language.needs);
-      else if (key.str() == "compile") good = words(language.compile);
-      else if (key.str() == "run") good = words(language.run);
-      else if (key.str() == "bounded_address_space") good = entry.is_boolean() && ((language.bounded_address_space = entry.as_boolean()->get()), true);
-      else return wrong(of, "is not known");
-      if (!good) return wrong(of, "is not what it must be: a list of words, a file name without '/', a path, or true or false");
+  for (const auto& [name, table] : root["language"].items()) {
+    const std::string path = "language." + name;
+    if (!table.is_object()) return wrong(path, "must be a table");
+    Language language{.name = name};
+    const std::pair<const char*, std::string*> texts[] = {{"source", &language.source}, {"artifact", &language.artifact}, {"needs", &language.needs}};
+    const std::pair<const char*, std::vector<std::string>*> lists[] = {{"compile", &language.compile}, {"run", &language.run}};
+    for (const auto& [key, value] : table.items()) {
+      bool known = false, good = false;
+      for (const auto& [word, into] : texts)
+        if (key == word && (known = true) && (good = value.is_string())) *into = value;
+      for (const auto& [word, into] : lists)
+        if (key == word && (known = true) && (good = value.is_array() && !value.empty() && std::ranges::all_of(value, [](const auto& one) { return one.is_string(); }))) *into = value;
+      if (key == "bounded_address_space" && (known = true) && (good = value.is_boolean())) language.bounded_address_space = value;
+      if (!known) return wrong(path + "." + key, "is not known");
+      if (!good || ((key == "source" || key == "artifact") && value.get<std::string>().find('/') != std::string::npos))
+        return wrong(path + "." + key, "is not what it must be: a list of words, a file name without '/', a path, or true or false");
     }
     if (language.source.empty() || language.run.empty()) return wrong(path, "lacks source or run");
     if (language.compile.empty() != language.artifact.empty()) return wrong(path, "needs compile and artifact, or neither");
@@ -64,8 +52,6 @@ Result<std::vector<Language>> read_languages(std::string_view text, std::string_
     all.push_back(std::move(language));
   }
   return all;
-} catch (const toml::parse_error& error) {
-  return fail(ErrorCode::usage, fmt::format("'{}', line {}: {}", file, error.source().begin.line, std::string(error.description())));
 }
 
 const std::vector<Language>& languages() {
