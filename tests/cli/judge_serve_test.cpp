@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include <map>
 #include <set>
 
 #include "cli/program.hpp"
@@ -97,6 +98,25 @@ class Client {
   int fd_;
   std::string got_{}, head_{};
 };
+
+/// SIGKILLs one worker of the server: a process below it that is called as workers are. False: there is none now.
+bool kill_a_driver(pid_t server) {
+  std::map<pid_t, pid_t> parents;
+  std::vector<pid_t> drivers;
+  for (const auto& entry : fs::directory_iterator("/proc")) {
+    const std::string name = entry.path().filename();
+    if (name.find_first_not_of("0123456789") != std::string::npos) continue;
+    const std::string stat = read_file(entry.path() / "stat");
+    const std::size_t end = stat.rfind(')');
+    if (end == std::string::npos) continue;
+    parents[std::atoi(name.c_str())] = std::atoi(stat.c_str() + end + 4);
+    if (stat.find("(drover) ") != std::string::npos && std::atoi(name.c_str()) != server) drivers.push_back(std::atoi(name.c_str()));
+  }
+  for (const pid_t driver : drivers)
+    for (pid_t at = driver; at > 1; at = parents.contains(at) ? parents[at] : 0)
+      if (at == server) return ::kill(driver, SIGKILL) == 0;
+  return false;
+}
 
 class JudgeServe : public testing::Test {
  protected:
@@ -285,6 +305,27 @@ TEST_F(JudgeServe, ItEndsWhenToldWhateverTheProgramsDo) {
   EXPECT_EQ(server->wait().status, 0);
   EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(15)) << "two seconds, and a wide margin";
   EXPECT_FALSE(fs::exists(scratch / "j.sock"));
+}
+
+TEST_F(JudgeServe, AKilledDriverCostsNobodyAVerdict) {
+  serve({"--workers", "2"});
+  if (IsSkipped()) return;
+  for (int round = 0; round < 5; ++round) {
+    std::vector<Client> waiting;
+    for (int i = 0; i < 6; ++i) {
+      waiting.push_back(client());
+      const std::string own = bash(100 * round + i, "for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do /bin/true; done; echo " + std::to_string(100 * round + i));
+      waiting.back().send("POST /v1/judge HTTP/1.1\r\nHost: x\r\nContent-Length: " + std::to_string(own.size()) + "\r\n\r\n" + own);
+    }
+    const double lost = metric("workers_lost_total");
+    ASSERT_TRUE(eventually([&] { return metric("running") >= 1 && kill_a_driver(server->pid()); }));
+    for (Client& one : waiting) {
+      const auto [status, body] = one.answer(60);
+      ASSERT_EQ(status, 200) << body;
+      EXPECT_EQ(json::parse(body)["outcome"], "all_passed") << body;
+    }
+    EXPECT_TRUE(eventually([&] { return metric("workers_lost_total") > lost; }));
+  }
 }
 
 TEST_F(JudgeServe, ASecondServerAtTheSameSocketIsRefused) {

@@ -182,19 +182,19 @@ TEST(Inproc, TheCandidatesLinesAreReadAsFarAsTheyGo) {
 
 TEST(Verdicts, NothingIsPassedWithoutATestAndAFaultHasNoReward) {
   Verdict none;
-  conclude(none, RewardRule::fraction);
+  conclude(none, RewardRule{.fraction = true});
   EXPECT_EQ(none.outcome, SubmissionOutcome::no_tests);
   EXPECT_FALSE(none.reward);
   Verdict half;
   half.tests = {{TestOutcome::pass}, {TestOutcome::fail}};
-  conclude(half, RewardRule::fraction);
+  conclude(half, RewardRule{.fraction = true});
   EXPECT_EQ(half.outcome, SubmissionOutcome::some_failed);
   EXPECT_EQ(half.reward, 0.5);
-  conclude(half, RewardRule::all);
+  conclude(half, RewardRule{});
   EXPECT_EQ(half.reward, 0.0);
   Verdict fault = half;
   fault.reason = "judge_error: the host";
-  conclude(fault, RewardRule::all);
+  conclude(fault, RewardRule{});
   EXPECT_EQ(fault.outcome, SubmissionOutcome::not_judged);
   EXPECT_FALSE(fault.reward);
   const auto back = parse_verdict(json_of(half));
@@ -207,6 +207,26 @@ TEST(Verdicts, NothingIsPassedWithoutATestAndAFaultHasNoReward) {
 nlohmann::json document(const std::string& name) {
   std::ifstream file(std::string(DROVER_SOURCE_DIR) + "/docs/" + name);
   return nlohmann::json::parse(file, nullptr, false);
+}
+
+TEST(Verdicts, ARewardIsWhatItsMapSaysAndAFaultHasNone) {
+  const auto rule = parse_reward("all_passed=2,some_failed=0.25,suspect=-1,no_tests=0.5");
+  ASSERT_TRUE(rule) << rule.error().what();
+  const auto reward = [](Verdict verdict, const RewardRule& by) {
+    conclude(verdict, by);
+    return verdict.reward;
+  };
+  const TestVerdict pass{TestOutcome::pass, RunOutcome::ok, {}}, fail{TestOutcome::fail, RunOutcome::ok, {}};
+  EXPECT_EQ(reward({.tests = {pass}}, *rule), 2.0);
+  EXPECT_EQ(reward({.tests = {pass, fail}}, *rule), 0.25);
+  EXPECT_EQ(reward({.tests = {fail}}, *rule), 0.0);
+  EXPECT_EQ(reward({}, *rule), 0.5);
+  EXPECT_EQ(reward({.suspect = true, .tests = {fail}}, *rule), -1.0);
+  EXPECT_EQ(reward({.reason = "judge_error: x"}, *rule), std::nullopt);
+  EXPECT_EQ(reward({.tests = {pass, fail}}, *parse_reward("fraction")), 0.5);
+  EXPECT_EQ(reward({.tests = {pass, pass}}, *parse_reward("fraction,all_passed=3")), 3.0);
+  EXPECT_EQ(reward({.tests = {pass, fail}}, *parse_reward("all")), 0.0);
+  for (const char* const wrong : {"", "some", "all_passed", "all_passed=", "all_passed=x", "all_passed=nan", "all,fraction", "not_judged=0", "all_passed=1,"}) EXPECT_FALSE(parse_reward(wrong)) << wrong;
 }
 
 TEST(Document, TheSchemaHasTheKeysOfASubmissionAndNoOthers) {

@@ -44,16 +44,29 @@ struct Traces {
     for (const char* const path : {"/evil", "/usr/bin/evil", "/usr/lib/evil", "/tmp/left", "/dev/shm/left", "/dev/shm/big", "/sys/fs/cgroup/evil"})
       if (fs::exists(fs::symlink_status(path))) traces.files.insert(path);
     std::ifstream mounts("/proc/self/mounts");
-    for (std::string line; std::getline(mounts, line);) ++traces.mounts;
+    for (std::string device, target, rest; mounts >> device >> target && std::getline(mounts, rest);) traces.mounts += target == "/w" || target == "/tmp" || target.starts_with("/tmp/drover-sandbox-");
+    // Of a run's uid and below no warden: those of another judge on this host are below theirs.
+    struct Process {
+      int parent = 0;
+      bool of_a_run = false, warden = false;
+    };
+    std::map<int, Process> all;
     std::error_code error;
     for (const auto& entry : fs::directory_iterator("/proc", error)) {
       if (entry.path().filename().string().find_first_not_of("0123456789") != std::string::npos) continue;
+      Process& one = all[std::stoi(entry.path().filename().string())];
       std::ifstream status(entry.path() / "status");
-      for (std::string line; std::getline(status, line);)
-        if (line.starts_with("Uid:")) {
-          traces.processes += std::strtoull(line.c_str() + 4, nullptr, 10) >= kSandboxUids;
-          break;
-        }
+      for (std::string line; std::getline(status, line);) {
+        if (line.starts_with("Name:")) one.warden = line.ends_with("drover-warden");
+        if (line.starts_with("PPid:")) one.parent = std::atoi(line.c_str() + 5);
+        if (line.starts_with("Uid:")) one.of_a_run = std::strtoull(line.c_str() + 4, nullptr, 10) >= kSandboxUids;
+      }
+    }
+    for (const auto& [pid, one] : all) {
+      if (!one.of_a_run) continue;
+      bool held = false;
+      for (int at = pid, steps = 0; at > 0 && steps < 100 && !held; at = all.contains(at) ? all[at].parent : 0, ++steps) held = all.contains(at) && all[at].warden;
+      traces.processes += !held;
     }
     return traces;
   }
@@ -95,7 +108,8 @@ Result<Found> attack_profile(const SlotOptions& slot, std::uint32_t workers, con
   };
   std::vector<Open> open;
   for (const Attack& one : attacks(canaries)) {
-    if (!only.empty() && one.name != only && one.kind() != only) continue;
+    const std::string list = "," + only + ",";
+    if (!only.empty() && list.find("," + one.name + ",") == std::string::npos && list.find("," + std::string(one.kind()) + ",") == std::string::npos) continue;
     if (!fs::exists(language_named(one.submission.language)->needs)) {
       ++found.skipped;
       continue;
@@ -202,7 +216,7 @@ Result<int> attack(const std::vector<std::string>& words) {
   std::uint32_t workers = 0;
   bool json = false, layers = false;
   Schema schema;
-  schema.text("only", only, "a class of attacks, or one: files, kernel/ptrace");
+  schema.text("only", only, "classes of attacks, or single ones: files,kernel/ptrace");
   schema.choice("profile", profile, {"", "root", "userns", "container"}, "else every one this host allows");
   schema.text("without", without, "layers to leave out, to see what then gets through");
   schema.flag("layers", layers, "for every layer, what gets through when it is left out: takes minutes, and is for a machine of yours");

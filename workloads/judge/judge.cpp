@@ -13,6 +13,7 @@
 #include "judge/dataset.hpp"
 #include "judge/hash.hpp"
 #include "judge/slot.hpp"
+#include "judge/test_sets.hpp"
 #include "judge/verbs.hpp"
 
 namespace drover::judge {
@@ -21,6 +22,17 @@ namespace {
 namespace fs = std::filesystem;
 
 /// `drover judge batch IN OUT`: the ledger is the truth, OUT a sink that appears whole, in input order. Equal submissions are judged once.
+/// More of tests than this go with each submission instead.
+constexpr std::uint64_t kSharedTestsMax = std::uint64_t{1} << 30;
+std::uint64_t bytes_of_tests(const Submission& submission) {
+  std::uint64_t bytes = submission.prelude.size();
+  for (const Test& test : submission.tests) {
+    if (const auto* const code = std::get_if<CodeTest>(&test)) bytes += code->code.size();
+    else bytes += std::get<IoTest>(test).input.size() + std::get<IoTest>(test).output.size();
+  }
+  return bytes;
+}
+
 class BatchPlan final : public JobPlan {
  public:
   void describe(Schema& schema) override {
@@ -31,7 +43,7 @@ class BatchPlan final : public JobPlan {
     schema.text("candidates", dataset_.candidates, "of a data set: `canonical` for its own solutions, or a file of {task_id, completion or solution}");
     schema.choice("mode", mode_, {"", "split", "stdio", "exit", "inproc"}, "instead of what each submission says");
     schema.duration("cpu", dataset_.cpu, {Nanos(0), Seconds(3600)}, "CPU time of a run instead of what each submission says; 0: as it says");
-    schema.choice("reward", reward_, {"all", "fraction"}, "1 when all tests passed and else 0, or passed / tests");
+    schema.text("reward", reward_, "all: 1 when all tests passed and else 0; fraction: passed / tests; or by outcome: all_passed=1,some_failed=0.1");
     judge::describe(schema, slot_);
   }
 
@@ -40,6 +52,7 @@ class BatchPlan final : public JobPlan {
     out_ = fs::absolute(out_).lexically_normal().string();
     if (dataset_.candidates != "canonical") dataset_.candidates = fs::absolute(dataset_.candidates).lexically_normal().string();
     DROVER_CHECK(complete(slot_));
+    DROVER_TRY(rule_, parse_reward(reward_));
     dataset_.mode = mode_named(mode_);  // "": as each submission says
     DROVER_CHECK(prepare());
     if (!fs::is_directory(fs::path(out_).parent_path())) return fail(ErrorCode::usage, fmt::format("OUT '{}': '{}' is no directory", out_, fs::path(out_).parent_path().string()));
@@ -60,20 +73,26 @@ class BatchPlan final : public JobPlan {
     std::vector<std::size_t> task_of;
     std::vector<Mode> modes;
     std::vector<std::string> inputs, ids;
+    // Tests that many candidates share travel once, in memory all workers map.
+    TestSets sets;
+    std::uint64_t bytes = 0;
+    for (const Submission& one : submissions) bytes += bytes_of_tests(one);
+    const bool share = bytes < kSharedTestsMax;
     for (Submission& one : submissions) {
       const auto [found, fresh] = keys.try_emplace(content_key(one), inputs.size());
       task_of.push_back(found->second);
       ids.push_back(std::exchange(one.id, {}));
       if (!fresh) continue;
       modes.push_back(one.mode_chosen());
+      if (share && !one.tests.empty()) DROVER_CHECK(sets.take_from(one));
       inputs.push_back(json_of(one).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
     }
     submissions.clear();
+    if (sets.size() != 0) DROVER_CHECK(job.pool().broadcast(sets.image()));
 
     const std::string partial = out_ + ".partial";
     std::ofstream out(partial, std::ios::binary | std::ios::trunc);
     if (!out) return fail_errno(errno, fmt::format("write '{}'", partial));
-    const RewardRule rule = reward_ == "fraction" ? RewardRule::fraction : RewardRule::all;
     std::vector<Verdict> verdicts;
     std::map<SubmissionOutcome, std::uint64_t> counts;
     HashChain digest;
@@ -96,7 +115,7 @@ class BatchPlan final : public JobPlan {
         verdict.reason = "judge_error: " + result.error().text();
       }
       cpu += verdict.measured.cpu + verdict.measured.compile_cpu;
-      conclude(verdict, rule);
+      conclude(verdict, rule_);
       verdicts.push_back(std::move(verdict));
       for (; written < task_of.size() && task_of[written] < verdicts.size(); ++written) {
         Verdict one = verdicts[task_of[written]];
@@ -145,6 +164,7 @@ class BatchPlan final : public JobPlan {
   }
 
   std::string what_, in_, out_, mode_, reward_ = "all";
+  RewardRule rule_{};
   DatasetOptions dataset_;
   SlotOptions slot_;
   std::vector<Submission> submissions_;

@@ -238,7 +238,7 @@ Result<int> serve(const std::vector<std::string>& words) {
   schema.integer("connections", http.connections, Range<std::uint32_t>{1, 60'000}, "open at once; more are closed");
   schema.bytes("cache", options.cache_bytes, {0, std::uint64_t{1} << 40}, "verdicts remembered by content; 0: none");
   schema.bytes("test-sets", options.test_sets_bytes, {0, std::uint64_t{1} << 34}, "registered test sets");
-  schema.choice("reward", reward, {"all", "fraction"}, "1 when all tests passed and else 0, or passed / tests");
+  schema.text("reward", reward, "all: 1 when all tests passed and else 0; fraction: passed / tests; or by outcome: all_passed=1,some_failed=0.1");
   describe(schema, options.slot);
   schema.flag("until-stdin-ends", until_stdin_ends, "end when stdin does: with the program that started it, however that ends");
   schema.flag("json", json, "say where it listens as one JSON line");
@@ -260,7 +260,7 @@ Result<int> serve(const std::vector<std::string>& words) {
   }
   DROVER_CHECK(complete(options.slot));
   http.open = {"/healthz"};
-  options.reward = reward == "fraction" ? RewardRule::fraction : RewardRule::all;
+  DROVER_TRY(options.reward, parse_reward(reward));
 
   DROVER_TRY(Termination termination, Termination::watch(until_stdin_ends));
   DROVER_TRY(const std::unique_ptr<Service> service, Service::start(options));

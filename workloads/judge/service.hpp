@@ -35,7 +35,7 @@ struct ServiceOptions {
   std::uint64_t bytes_max = std::uint64_t{512} << 20;   ///< of them together
   std::uint64_t cache_bytes = std::uint64_t{64} << 20;  ///< of verdicts remembered by content; 0 = none. Never: not_judged, cancelled, a run ended by wall time, or near its limit
   std::uint64_t test_sets_bytes = std::uint64_t{256} << 20;
-  RewardRule reward = RewardRule::all;
+  RewardRule reward{};
 };
 
 /// The longest a submission may take by itself, its worker's deaths and repetitions counted in.

@@ -251,7 +251,7 @@ Verdict Slot::judge(const Submission& submission, const std::function<bool()>& s
     }
     break;
   }
-  conclude(verdict, RewardRule::all);
+  conclude(verdict, {});
   return verdict;
 }
 

@@ -1,6 +1,8 @@
 #include "judge/verdict.hpp"
 
 #include <algorithm>
+#include <charconv>
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "judge/words.hpp"
@@ -40,7 +42,30 @@ std::string_view name_of(RunOutcome outcome) { return word_of(outcome, kRuns); }
 std::string_view name_of(TestOutcome outcome) { return word_of(outcome, kTests); }
 std::string_view name_of(SubmissionOutcome outcome) { return word_of(outcome, kSubmissions); }
 
-void conclude(Verdict& verdict, RewardRule rule) {
+Result<RewardRule> parse_reward(std::string_view text) {
+  RewardRule rule;
+  const std::pair<std::string_view, std::optional<double>*> keys[] = {{"all_passed", &rule.all_passed}, {"some_failed", &rule.some_failed}, {"none_passed", &rule.none_passed}, {"no_tests", &rule.no_tests}, {"suspect", &rule.suspect}};
+  if (text == "all") return rule;
+  for (std::string_view rest = text;;) {
+    const std::string_view one = rest.substr(0, rest.find(','));
+    const std::size_t equals = one.find('=');
+    const auto key = std::ranges::find(keys, one.substr(0, equals), &std::pair<std::string_view, std::optional<double>*>::first);
+    if (one == "fraction") {
+      rule.fraction = true;
+    } else {
+      double value = 0;
+      const std::string_view number = equals == std::string_view::npos ? std::string_view() : one.substr(equals + 1);
+      const auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), value);
+      if (key == std::end(keys) || error != std::errc() || end != number.data() + number.size() || !std::isfinite(value))
+        return fail(ErrorCode::usage, "--reward '" + std::string(text) + "': must be all, fraction, or values like all_passed=1,some_failed=0.1", "outcomes: all_passed, some_failed, none_passed, no_tests, suspect");
+      *key->second = value;
+    }
+    if (one.size() == rest.size()) return rule;
+    rest.remove_prefix(one.size() + 1);
+  }
+}
+
+void conclude(Verdict& verdict, const RewardRule& rule) {
   if (!verdict.reason.empty()) {
     verdict.outcome = SubmissionOutcome::not_judged;
     verdict.reward.reset();
@@ -49,8 +74,9 @@ void conclude(Verdict& verdict, RewardRule rule) {
   const std::size_t tests = verdict.tests.size();
   verdict.passed = static_cast<std::uint64_t>(std::ranges::count(verdict.tests, TestOutcome::pass, &TestVerdict::outcome));
   verdict.outcome = tests == 0 ? SubmissionOutcome::no_tests : verdict.passed == tests ? SubmissionOutcome::all_passed : verdict.passed == 0 ? SubmissionOutcome::none_passed : SubmissionOutcome::some_failed;
-  if (tests == 0) verdict.reward.reset();
-  else verdict.reward = rule == RewardRule::fraction ? static_cast<double>(verdict.passed) / static_cast<double>(tests) : verdict.passed == tests ? 1.0 : 0.0;
+  const std::optional<double>& value = verdict.suspect && rule.suspect ? rule.suspect : tests == 0 ? rule.no_tests : verdict.passed == tests ? rule.all_passed : verdict.passed == 0 ? rule.none_passed : rule.some_failed;
+  if (value || tests == 0) verdict.reward = value;
+  else verdict.reward = rule.fraction ? static_cast<double>(verdict.passed) / static_cast<double>(tests) : verdict.passed == tests ? 1.0 : 0.0;
 }
 
 std::string json_of(const Verdict& v) {

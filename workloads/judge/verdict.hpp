@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "drover/types/error.hpp"
 #include "drover/types/time.hpp"
 #include "judge/submission.hpp"
 
@@ -57,10 +58,18 @@ struct Verdict {
   Measured measured{};
 };
 
-enum class RewardRule : std::uint8_t { all, fraction };  ///< 1 for all tests and else 0; or passed / tests
+/// What a submission's outcome is worth. A `suspect` one, and one without tests, may be worth something of its own; what was not judged has no
+/// reward under any rule.
+struct RewardRule {
+  bool fraction = false;  ///< passed / tests, where the outcome has no value below
+  std::optional<double> all_passed{}, some_failed{}, none_passed{}, no_tests{}, suspect{};
+};
+/// `all` (1 for all tests, else 0), `fraction`, or values by outcome, the rest as in `all`: "all_passed=1,some_failed=0.1,suspect=-1"; `fraction` may
+/// be among them. Error usage.
+Result<RewardRule> parse_reward(std::string_view text);
 
 /// Counts, names the outcome, gives the reward. `not_judged` with its reason stays.
-void conclude(Verdict& verdict, RewardRule rule);
+void conclude(Verdict& verdict, const RewardRule& rule);
 /// One line.
 std::string json_of(const Verdict& verdict);
 Result<Verdict> parse_verdict(std::string_view json);
