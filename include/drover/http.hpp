@@ -6,7 +6,7 @@
 ///   auto server = HttpServer::start({.unix_path = "s.sock"}, {}, [](std::shared_ptr<HttpExchange> e) { e->answer({.body = "hello\n"}); });
 ///
 /// Bounds: connections, bytes of a body, bytes of all bodies in memory, time to send a request. What is beyond them is answered 413, 429 with
-/// Retry-After, or closed. The protocol itself is libmicrohttpd's.
+/// Retry-After, or closed. start() raises the soft limit on descriptors as far as the connections need it. The protocol is libmicrohttpd's.
 
 #include <atomic>
 #include <cstdint>

@@ -4,6 +4,7 @@
 #include <microhttpd.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -25,6 +26,7 @@ namespace drover {
 namespace {
 
 constexpr Nanos kLook = Millis(50);            ///< how often waiting connections are asked whether somebody is still there
+constexpr rlim_t kDescriptorsBeside = 1024;    ///< for all else of the program
 constexpr std::size_t kPiece = std::size_t{64} << 10, kConnectionBytes = std::size_t{32} << 10;
 
 /// Takes as long for every wrong token of the same length.
@@ -452,6 +454,11 @@ HttpCounts HttpServer::counts() const {
 Result<HttpServer> HttpServer::start(const HttpOptions& options, HttpAdmission admission, HttpHandler handler) {
   if (options.unix_path.empty() && !options.port) return fail(ErrorCode::usage, "an HTTP server needs a socket or a port to listen at");
   if (options.port && options.token.empty()) return fail(ErrorCode::usage, "a port is open to all users of this host: it needs a token");
+  // Each connection is a descriptor; 1,024 is a usual soft limit.
+  if (rlimit files{}; ::getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < options.connections + kDescriptorsBeside) {
+    files.rlim_cur = std::min<rlim_t>(files.rlim_max, options.connections + kDescriptorsBeside);
+    (void)::setrlimit(RLIMIT_NOFILE, &files);
+  }
   auto impl = std::make_unique<Impl>();
   impl->shared->options = options;
   impl->shared->admission = std::move(admission);

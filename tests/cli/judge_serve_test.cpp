@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 #include <poll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -259,6 +260,11 @@ TEST_F(JudgeServe, AThousandClientsAtOnceLoseNothing) {
   serve({"--queue", "2000"});
   if (IsSkipped()) return;
   constexpr int kClients = 1000;
+  rlimit files{};
+  ::getrlimit(RLIMIT_NOFILE, &files);
+  files.rlim_cur = std::min<rlim_t>(files.rlim_max, 4096);
+  ::setrlimit(RLIMIT_NOFILE, &files);
+  if (files.rlim_cur < kClients + 100) GTEST_SKIP() << "this host allows no " << kClients << " descriptors";
   std::vector<Client> clients;
   // A third of them sends its request in two halves, the second when all have sent the first.
   std::vector<std::string> rest(kClients);

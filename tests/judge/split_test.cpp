@@ -91,6 +91,68 @@ TEST_F(SplitTest, HonestProgramsPassAsTheyDoInTheirOwnProcess) {
   }
 }
 
+/// Values that travel as data: an expression, and what must hold of it as `v` on the other side.
+struct Carried {
+  const char *make, *probe;
+};
+const Carried kCarried[] = {
+    {"collections.Counter('abca')", "v.most_common(1) == [('a', 2)]"},
+    {"collections.defaultdict(int, a=1)", "v['a'] == 1"},
+    {"collections.OrderedDict([('b', 1), ('a', 2)])", "list(v) == ['b', 'a']"},
+    {"collections.deque([1, 2, 3])", "v[0] == 1 and len(v) == 3"},
+    {"decimal.Decimal('1.10')", "v + 1 == decimal.Decimal('2.10') and str(v) == '1.10'"},
+    {"fractions.Fraction(1, 3)", "v * 3 == 1"},
+    {"datetime.datetime(2020, 1, 2, 3, 4, 5)", "v.year == 2020"},
+    {"datetime.date(2020, 2, 29)", "v.isoformat() == '2020-02-29'"},
+    {"datetime.timedelta(days=1, seconds=2)", "v.total_seconds() == 86402"},
+    {"3+4j", "abs(v) == 5"},
+    {"b'\\x00\\xff'", "v[1] == 255"},
+    {"bytearray(b'ab')", "v.decode() == 'ab'"},
+    {"frozenset({1, 2})", "2 in v"},
+    {"{3, 4}", "sum(v) == 7"},
+    {"(1, (2, (3,)))", "v[1][1][0] == 3"},
+    {"[[], [[]]]", "len(v) == 2 and v[1] == [[]]"},
+    {"{'a': None, 1: True, (1, 2): 'x'}", "v[(1, 2)] == 'x'"},
+    {"{1: {2: {3: 'deep'}}}", "v[1][2][3] == 'deep'"},
+    {"float('inf')", "v > 1e308"},
+    {"-0.0", "str(v) == '-0.0'"},
+    {"1e-300", "v < 1e-299"},
+    {"0.1 + 0.2", "v == 0.30000000000000004"},
+    {"10 ** 40", "v % 7 == 10 ** 40 % 7"},
+    {"-(1 << 63)", "v.bit_length() == 64"},
+    {"'\\u00e9\\U0001F600'", "len(v) == 2"},
+    {"'a\\x00b\\n'", "len(v) == 4"},
+    {"''", "v == '' and not v"},
+    {"None", "v is None"},
+    {"True", "v is True"},
+    {"range(2, 10, 3)", "list(v) == [2, 5, 8]"},
+    {"...", "v is ..."},
+    {"ValueError", "issubclass(v, Exception)"},
+};
+
+TEST_F(SplitTest, EveryKindOfValueTravelsEveryWay) {
+  const std::string imports = "import collections, datetime, decimal, fractions\n";
+  int programs = 0;
+  for (const Carried& one : kCarried) {
+    const std::string make = one.make;
+    const std::pair<std::string, std::string> ways[] = {
+        {"def f(x): return " + make, "assert f(0) == " + make},                                                                            // handed back
+        {"def f(x): return x == " + make, "assert f(" + make + ") is True"},                                                               // handed over
+        {"def f(x): return x", "v = f(" + make + ")\nassert v == " + make + " and type(v) is type(" + make + ")"},                          // there and back
+        {"def f(x): return {'a': [" + make + ", (" + make + ",)]}", "assert f(0) == {'a': [" + make + ", (" + make + ",)]}"},                // within others
+        {"def f(x): return " + make, "v = f(0)\nassert " + std::string(one.probe)},                                                        // used
+        {"def f(*a, **k): return (a, k)", "a, k = f(1, " + make + ", z=" + make + ")\nassert a[1] == " + make + " and k['z'] == " + make},   // by place and by name
+    };
+    for (const auto& [code, test] : ways) {
+      ++programs;
+      const Verdict split = judge((imports + code).c_str(), (imports + test).c_str()), inproc = judge((imports + code).c_str(), (imports + test).c_str(), Mode::inproc);
+      EXPECT_EQ(split.outcome, SubmissionOutcome::all_passed) << code << "\n" << test << "\n" << json_of(split);
+      EXPECT_EQ(inproc.outcome, SubmissionOutcome::all_passed) << code << "\n" << test << "\n" << json_of(inproc);
+    }
+  }
+  EXPECT_GE(programs + static_cast<int>(std::size(kHonest)), 200);
+}
+
 TEST_F(SplitTest, WhereAnObjectOfTheCandidateDecidesTheVerdictSaysSo) {
   const char* const told_the_other = "class Y:\n  def __sub__(s, o): return 0\n  def __lt__(s, o): return True\n  def __contains__(s, o): return True\ndef f(x): return Y()";
   for (const char* const test : {"assert abs(f(1) - 5) < 1", "assert f(1) < 5", "assert 5 in f(1)"}) {
