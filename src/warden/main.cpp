@@ -222,6 +222,18 @@ bool each_entry(int directory, const Visit& visit) {
   }
 }
 
+/// The beginning of a file of a process.
+bool read_proc(int directory, const char* process, const char* name, char (&text)[1024]) {
+  char path[64];
+  bare::append_text(bare::append_text(path, process), name);
+  const int file = openat(directory, path, O_RDONLY | O_CLOEXEC);
+  if (file < 0) return false;
+  const ssize_t size = read(file, text, sizeof text - 1);
+  close(file);
+  text[size > 0 ? size : 0] = '\0';
+  return size > 0;
+}
+
 /// Whether it is of the run, where the rest of the host is in the same /proc. The owner of its directory is its uid, or root when it has made
 /// itself undumpable.
 bool is_of_run(int directory, const char* name) {
@@ -229,14 +241,8 @@ bool is_of_run(int directory, const char* name) {
   if (fstatat(directory, name, &owner, 0) != 0) return false;
   if (owner.st_uid == warden.uid) return true;
   if (owner.st_uid != 0) return false;
-  char path[32];
   char text[1024];
-  bare::append_text(bare::append_text(path, name), "/status");
-  const int file = openat(directory, path, O_RDONLY | O_CLOEXEC);
-  if (file < 0) return false;
-  const ssize_t size = read(file, text, sizeof text - 1);
-  close(file);
-  text[size > 0 ? size : 0] = '\0';
+  if (!read_proc(directory, name, "/status", text)) return false;
   const char* const uid = strstr(text, "\nUid:\t");
   return uid != nullptr && bare::parse_number(uid + 6) == static_cast<long>(warden.uid);
 }
@@ -251,15 +257,8 @@ Usage look() {
     if (name[0] < '0' || name[0] > '9' || (in_namespaces() && name[0] == '1' && name[1] == '\0')) return true;
     if (warden.zygote != 0 && bare::parse_number(name) == warden.zygote) return true;
     if (!in_namespaces() && !is_of_run(directory, name)) return true;
-    char path[32];
     char text[1024];
-    bare::append_text(bare::append_text(path, name), "/stat");
-    const int file = openat(directory, path, O_RDONLY | O_CLOEXEC);
-    if (file < 0) return true;
-    const ssize_t size = read(file, text, sizeof text - 1);
-    close(file);
-    if (size <= 0) return true;
-    text[size] = '\0';
+    if (!read_proc(directory, name, "/stat", text)) return true;
     const char* field = strrchr(text, ')');
     if (field == nullptr) return true;
     // After the name: state is field 3; utime 14, stime 15, cutime 16, cstime 17, num_threads 20, rss 24 (man 5 proc).

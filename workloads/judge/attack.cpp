@@ -11,8 +11,8 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
-#include "drover/config.hpp"
 #include "drover/http.hpp"
+#include "judge/options.hpp"
 #include "judge/python_sources.hpp"
 #include "judge/service.hpp"
 
@@ -222,16 +222,8 @@ Result<int> attack(const std::vector<std::string>& words) {
   schema.flag("layers", layers, "for every layer, what gets through when it is left out: takes minutes, and is for a machine of yours");
   schema.integer("workers", workers, Range<std::uint32_t>{0, 64}, "0: usable cores");
   schema.flag("json", json, "one JSON object");
-  for (const std::string& word : words)
-    if (word == "--help" || word == "-h") {
-      std::printf("drover judge attack [options]\nRuns the corpus of hostile programs on this host: exit status 0 all contained, 1 not.\n\n%s", help_of(schema).c_str());
-      return 0;
-    }
-  if (const std::vector<Error> errors = apply_words(words, schema); !errors.empty()) {
-    std::string all;
-    for (const Error& error : errors) all += (all.empty() ? "" : "; ") + error.what();
-    return fail(ErrorCode::usage, all, errors.front().advice());
-  }
+  DROVER_TRY(const bool go_on, read_options(words, schema, "drover judge attack [options]\nRuns the corpus of hostile programs on this host: exit status 0 all contained, 1 not."));
+  if (!go_on) return 0;
   const fs::path home = fs::temp_directory_path() / fmt::format("drover-attack-{}", fs::read_symlink("/proc/self").string());
   fs::create_directory(home);
   struct Home {

@@ -12,10 +12,10 @@
 #include <nlohmann/json.hpp>
 #include <random>
 
-#include "drover/config.hpp"
 #include "drover/http.hpp"
 #include "drover/termination.hpp"
 #include "judge/foreign_api.hpp"
+#include "judge/options.hpp"
 #include "judge/service.hpp"
 
 namespace drover::judge {
@@ -242,16 +242,8 @@ Result<int> serve(const std::vector<std::string>& words) {
   describe(schema, options.slot);
   schema.flag("until-stdin-ends", until_stdin_ends, "end when stdin does: with the program that started it, however that ends");
   schema.flag("json", json, "say where it listens as one JSON line");
-  for (const std::string& word : words)
-    if (word == "--help" || word == "-h") {
-      std::printf("drover judge serve --socket PATH | --port N [options]\nJudges over HTTP until it is told to end (docs/judge_api.md).\n\n%s", help_of(schema).c_str());
-      return 0;
-    }
-  if (const std::vector<Error> errors = apply_words(words, schema); !errors.empty()) {
-    std::string all;
-    for (const Error& error : errors) all += (all.empty() ? "" : "; ") + error.what();
-    return fail(ErrorCode::usage, all, errors.front().advice());
-  }
+  DROVER_TRY(const bool go_on, read_options(words, schema, "drover judge serve --socket PATH | --port N [options]\nJudges over HTTP until it is told to end (docs/judge_api.md)."));
+  if (!go_on) return 0;
   if (http.unix_path.empty() && port < 0) return fail(ErrorCode::usage, "--socket or --port: one of them must be given", "as in: drover judge serve --socket judge.sock");
   if (!http.unix_path.empty()) http.unix_path = std::filesystem::absolute(http.unix_path).lexically_normal().string();
   if (port >= 0) {

@@ -7,29 +7,16 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
-#include "drover/config.hpp"
 #include "drover/pool.hpp"
 #include "judge/attack.hpp"
 #include "judge/dataset.hpp"
+#include "judge/options.hpp"
 #include "judge/server.hpp"
 #include "judge/slot.hpp"
 
 namespace drover::judge {
 namespace {
 
-/// The words' errors as one Error, all lines of it.
-Result<void> read_options(const std::vector<std::string>& words, Schema& schema) {
-  const std::vector<Error> errors = apply_words(words, schema);
-  if (errors.empty()) return {};
-  std::string all;
-  for (const Error& error : errors) all += (all.empty() ? "" : "; ") + error.what();
-  return fail(ErrorCode::usage, all, errors.front().advice());
-}
-bool asks_for_help(const std::vector<std::string>& words) {
-  for (const std::string& word : words)
-    if (word == "--help" || word == "-h") return true;
-  return false;
-}
 bool is_executable(const std::string& path) {
   std::error_code error;
   return std::filesystem::exists(path, error);
@@ -81,11 +68,8 @@ Result<int> run(const std::vector<std::string>& words) {
   schema.choice("mode", mode, {"", "split", "stdio", "exit", "inproc"}, "where the verdict comes from; else by the tests");
   describe(schema, options);
   schema.flag("json", json, "the verdict as JSON");
-  if (asks_for_help(words)) {
-    std::printf("drover judge run FILE [options]\nJudges one program.\n\n%s", help_of(schema).c_str());
-    return 0;
-  }
-  DROVER_CHECK(read_options(words, schema));
+  DROVER_TRY(const bool go_on, read_options(words, schema, "drover judge run FILE [options]\nJudges one program."));
+  if (!go_on) return 0;
   DROVER_CHECK(complete(options));
   DROVER_TRY(const Submission submission, submission_of(file, language, tests, mode));
   const std::string setup = json_of(options);
@@ -106,11 +90,8 @@ Result<int> doctor(const std::vector<std::string>& words) {
   Schema schema;
   schema.text("require", require, "layers that must be there, else the exit status is 2");
   schema.flag("json", json, "as JSON");
-  if (asks_for_help(words)) {
-    std::printf("drover judge doctor [options]\nTries the sandbox on this host: its profiles, their layers, the languages.\n\n%s", help_of(schema).c_str());
-    return 0;
-  }
-  DROVER_CHECK(read_options(words, schema));
+  DROVER_TRY(const bool go_on, read_options(words, schema, "drover judge doctor [options]\nTries the sandbox on this host: its profiles, their layers, the languages."));
+  if (!go_on) return 0;
   nlohmann::ordered_json profiles = nlohmann::ordered_json::object();
   std::string text, refusal;
   bool any = false;
