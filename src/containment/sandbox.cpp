@@ -76,16 +76,29 @@ Result<UniqueFd> as_file(std::string_view bytes) {
   return reopen_read_only(memory.fd());
 }
 
-/// A directory that nobody else has, to be passed on to the uid of each run.
-Result<std::string> make_home() {
+struct Home {
+  std::string path{};
+  UniqueFd lock{};  ///< as long as its owner lives, however it dies
+};
+
+/// A directory that nobody else has, to be passed on to the uid of each run. First those are removed whose owner and warden were killed
+/// together: nobody holds their lock.
+Result<Home> make_home() {
+  namespace fs = std::filesystem;
   static std::atomic<std::uint32_t> made{0};
+  const std::string prefix = "/tmp/drover-sandbox-";
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator("/tmp", error))
+    if (const std::string path = entry.path(); path.starts_with(prefix))
+      if (const auto stale = lock_directory(path)) fs::remove_all(path, error);
   for (int tries = 0; tries < 100; ++tries) {
-    const std::string path = "/tmp/drover-sandbox-" + std::to_string(system_clock().now().time_since_epoch().count()) + "-" + std::to_string(++made);
-    std::error_code error;
-    if (std::filesystem::create_directory(path, error)) {
-      std::filesystem::permissions(path, std::filesystem::perms::owner_all, error);
-      return path;
-    }
+    Home home{.path = prefix + std::to_string(system_clock().now().time_since_epoch().count()) + "-" + std::to_string(++made)};
+    if (!fs::create_directory(home.path, error)) continue;
+    fs::permissions(home.path, fs::perms::owner_all, error);
+    auto lock = lock_directory(home.path);
+    if (!lock || !path_exists(home.path)) continue;  // another took it for stale between the two
+    home.lock = std::move(*lock);
+    return home;
   }
   return fail(ErrorCode::system, "no directory for a sandbox can be made in /tmp");
 }
@@ -130,6 +143,7 @@ struct Sandbox::Impl {
   std::vector<std::string> layers;
   std::uint32_t runs = 0;
   std::string home;  ///< profile container: the directory of its runs
+  UniqueFd home_lock;
   std::vector<std::uint64_t> tokens;
 
   explicit Impl(Poller made) : poller(std::move(made)) {}
@@ -200,7 +214,9 @@ Result<Sandbox> Sandbox::start(const SandboxOptions& options, TimePoint deadline
     impl->profile = profile;
     std::string words = strings;
     if (container) {
-      DROVER_TRY(impl->home, make_home());
+      DROVER_TRY(Home home, make_home());
+      impl->home = std::move(home.path);
+      impl->home_lock = std::move(home.lock);
       words.append(impl->home).push_back('\0');
     }
     DROVER_TRY(const Memfd blob, published("drover-sandbox-binds", words));

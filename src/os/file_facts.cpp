@@ -1,6 +1,7 @@
 #include "os/file_facts.hpp"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include <array>
@@ -40,6 +41,14 @@ Result<std::string> read_whole(int fd, std::uint64_t bytes_max) {
     bytes.append(part.data(), static_cast<std::size_t>(got));
   }
   return bytes;
+}
+
+Result<UniqueFd> lock_directory(const std::string& path) {
+  UniqueFd fd(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  if (!fd) return fail_errno(errno, "open '" + path + "'");
+  if (::flock(fd.get(), LOCK_EX | LOCK_NB) == 0) return fd;
+  if (errno == EWOULDBLOCK) return fail(ErrorCode::busy, "'" + path + "' is locked");
+  return fail_errno(errno, "lock '" + path + "'");
 }
 
 }  // namespace drover

@@ -19,4 +19,8 @@ Result<UniqueFd> reopen_read_only(int fd);
 /// At most `bytes_max` bytes from its beginning.
 Result<std::string> read_whole(int fd, std::uint64_t bytes_max);
 
+/// A directory opened under an exclusive lock (flock) that goes with the descriptor, or with the process, however it dies. Errors: busy
+/// (somebody holds it), system; also when the last part of the path is a link.
+Result<UniqueFd> lock_directory(const std::string& path);
+
 }  // namespace drover

@@ -653,10 +653,10 @@ bool end_all(std::uint32_t uid, RunNamespace& space, WardenReply& reply, Reaped&
 
 /// The end of the sandbox. Where no namespace ends with us, what is of the run is ended here.
 void leave() {
-  if (!in_namespaces() && warden.uid != 0) {
+  if (!in_namespaces()) {
     WardenReply reply;
     Reaped sum;
-    (void)kill_uid(warden.uid, reply, sum);
+    if (warden.uid != 0) (void)kill_uid(warden.uid, reply, sum);  // else there was no run yet
     (void)wiped(0);
     rmdir(warden.home);
   }
