@@ -34,13 +34,21 @@ std::vector<std::string> cgroups_named(const std::string& part) {
   return found;
 }
 
+/// A child that is in all of the leaf's hierarchies: between the first and the last of them the leaf could be removed under it.
 pid_t start_inside(const CgroupLeaf& leaf) {
+  int inside[2];
+  if (::pipe(inside) != 0) return -1;
   const pid_t child = ::fork();
   if (child == 0) {
     for (const int fd : leaf.procs_fds())
       if (::write(fd, "0", 1) != 1) ::_exit(90);
+    (void)!::write(inside[1], "x", 1);
     for (;;) ::pause();
   }
+  ::close(inside[1]);
+  char word = 0;
+  (void)!::read(inside[0], &word, 1);  // or its end
+  ::close(inside[0]);
   return child;
 }
 
