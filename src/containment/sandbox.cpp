@@ -351,7 +351,9 @@ Result<SandboxEnd> Sandbox::run(const SandboxRun& run, const std::function<bool(
   const wire::WardenReply& reply = word->reply;
   if (reply.number != number) return fail(ErrorCode::corrupt, "the sandbox answers another run than the one it was given");
   if (reply.kind == wire::WardenKind::failed) {
-    if (reply.step == wire::WardenStep::exec || reply.step == wire::WardenStep::files) {
+    // A tmpfs of its own that is too small for its files is the run's; a disk of the host that is full is not.
+    const bool too_small = reply.step == wire::WardenStep::files && i.profile != SandboxProfile::container;
+    if (reply.step == wire::WardenStep::exec || too_small) {
       end.kind = SandboxEndKind::not_started;
       end.code = reply.error;
       return end;
