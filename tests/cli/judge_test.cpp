@@ -246,6 +246,9 @@ TEST(JudgeAttack, WithoutALayerItSaysWhoGetsThrough) {
       EXPECT_EQ(open.last_json()["profiles"]["root"]["escaped"], json::array({attack}));
     }
   }
+  const Ended nothing = run(scratch, {"judge", "attack", "--only", "files,luck"});
+  EXPECT_EQ(nothing.status, 2) << "nothing attacked is not everything contained";
+  EXPECT_NE(nothing.err.find("--only 'luck'"), std::string::npos) << nothing.err;
   const Ended unknown = run(scratch, {"judge", "attack", "--without", "luck"});
   EXPECT_EQ(unknown.status, 2);
   EXPECT_NE(unknown.err.find("no such layer"), std::string::npos) << unknown.err;

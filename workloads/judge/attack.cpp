@@ -224,6 +224,12 @@ Result<int> attack(const std::vector<std::string>& words) {
   schema.flag("json", json, "one JSON object");
   DROVER_TRY(const bool go_on, read_options(words, schema, "drover judge attack [options]\nRuns the corpus of hostile programs on this host: exit status 0 all contained, 1 not."));
   if (!go_on) return 0;
+  for (std::string_view rest = only; !rest.empty();) {
+    const std::string_view one = rest.substr(0, rest.find(','));
+    rest.remove_prefix(std::min(rest.size(), one.size() + 1));
+    if (std::ranges::none_of(attacks({}), [&](const Attack& known) { return known.name == one || known.kind() == one; }))
+      return fail(ErrorCode::usage, fmt::format("--only '{}': there is no such class of attacks and no such attack", one), "as in: --only files,kernel/ptrace");
+  }
   const fs::path home = fs::temp_directory_path() / fmt::format("drover-attack-{}", fs::read_symlink("/proc/self").string());
   fs::create_directory(home);
   struct Home {
