@@ -52,6 +52,9 @@ class _Busy(Exception):
         self.seconds = seconds
 
 
+_SETBACKS = (_Busy, _Refused, OSError, http.client.HTTPException, asyncio.TimeoutError)
+
+
 class _UnixConnection(http.client.HTTPConnection):
     def __init__(self, path, timeout):
         super().__init__("localhost", timeout=timeout)
@@ -199,6 +202,15 @@ class Judge:
         """After a whole round without an answer; jittered, or all clients come back at once."""
         return 0.0 if tried % count != count - 1 else min(0.05 * 2 ** min(tried // count, 6), 2.0) * (0.5 + random.random())
 
+    def _after(self, error, tried):
+        """What a failed try means: why, and how long to pause before the next. Wrong words are an error at once."""
+        if isinstance(error, _Refused):
+            raise ValueError(str(error)) from None
+        pause = self._pause(tried, len(self._endpoints))
+        if isinstance(error, _Busy):
+            return "busy", error.seconds if len(self._endpoints) == 1 else pause or 0.05
+        return repr(error), pause
+
     def post(self, path, value):
         """POSTs JSON and returns the answer's. Raises NotJudged when no server answers within `patience`, ValueError on a refusal."""
         body, deadline, why = json.dumps(value).encode(), time.monotonic() + self.patience, "no server answered"
@@ -207,12 +219,8 @@ class Judge:
                 answer = self._post_once(number, path, body, max(deadline - time.monotonic(), 0.1))
                 self._first = number
                 return answer
-            except _Busy as busy:
-                why, pause = "busy", busy.seconds if len(self._endpoints) == 1 else self._pause(tried, len(self._endpoints)) or 0.05
-            except _Refused as refused:
-                raise ValueError(str(refused)) from None
-            except (OSError, http.client.HTTPException) as error:
-                why, pause = repr(error), self._pause(tried, len(self._endpoints))
+            except _SETBACKS as error:
+                why, pause = self._after(error, tried)
             time.sleep(min(pause, max(deadline - time.monotonic(), 0)))
         raise NotJudged(f"no verdict within {self.patience} s: {why}")
 
@@ -240,12 +248,8 @@ class Judge:
                 answer = await asyncio.wait_for(self._post_once_async(self._endpoints[number], path, body), max(deadline - time.monotonic(), 0.1))
                 self._first = number
                 return answer
-            except _Busy as busy:
-                why, pause = "busy", busy.seconds if len(self._endpoints) == 1 else self._pause(tried, len(self._endpoints)) or 0.05
-            except _Refused as refused:
-                raise ValueError(str(refused)) from None
-            except (OSError, asyncio.TimeoutError) as error:
-                why, pause = repr(error), self._pause(tried, len(self._endpoints))
+            except _SETBACKS as error:
+                why, pause = self._after(error, tried)
             await asyncio.sleep(min(pause, max(deadline - time.monotonic(), 0)))  # sleep: between tries, bounded
         raise NotJudged(f"no verdict within {self.patience} s: {why}")
 

@@ -35,7 +35,7 @@ struct HttpOptions {
 };
 
 struct HttpRequest {
-  std::string method{}, path{}, query{}, content_type{}, body{};
+  std::string method{}, path{}, body{};
 };
 
 struct HttpAnswer {
@@ -55,9 +55,8 @@ class HttpExchange {
   /// Returns the bytes not yet sent: a writer who stays below a bound of his own never fills the memory for a slow reader.
   virtual std::uint64_t write(std::string_view piece) = 0;
   virtual void end() = 0;
-  /// The client is gone; what is answered from now on goes nowhere. Noticed within 100 ms.
-  virtual bool gone() const = 0;
-  /// Called once, on a thread of the server, when the client is gone before its answer is complete. Set it before answering.
+  /// Called once, on a thread of the server, when the client is gone before its answer is complete: within 100 ms. What is answered from then
+  /// on goes nowhere.
   virtual void when_gone(std::function<void()> told) = 0;
   /// Called when some of what was written has been sent, and when the client is gone. For writers that wait for room.
   virtual void when_room(std::function<void()> told) = 0;

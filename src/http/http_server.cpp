@@ -131,10 +131,6 @@ class Exchange final : public HttpExchange, public std::enable_shared_from_this<
     ended_ = true;
     resume();
   }
-  bool gone() const override {
-    const std::lock_guard lock(shared_->mutex);
-    return gone_;
-  }
   void when_gone(std::function<void()> told) override {
     {
       const std::lock_guard lock(shared_->mutex);
@@ -284,12 +280,6 @@ MHD_Result access(void* cls, MHD_Connection* connection, const char* url, const 
     *own = new Holder(exchange);
     exchange->request_.method = method;
     exchange->request_.path = url;
-    MHD_get_connection_values(connection, MHD_GET_ARGUMENT_KIND, [](void* text, MHD_ValueKind, const char* key, const char* value) -> MHD_Result {
-      auto& query = *static_cast<std::string*>(text);
-      query += (query.empty() ? "" : "&") + std::string(key) + (value == nullptr ? "" : "=" + std::string(value));
-      return MHD_YES;
-    }, &exchange->request_.query);
-    exchange->request_.content_type = header_of(connection, "Content-Type");
     {
       const std::lock_guard lock(shared->mutex);
       ++shared->counts.requests;
