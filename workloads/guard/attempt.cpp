@@ -10,10 +10,10 @@
 #include <memory>
 #include <optional>
 
+#include "drover/clock.hpp"
 #include "drover/command.hpp"
 #include "drover/types/outcome.hpp"
 #include "guard/checkpoints.hpp"
-#include "guard/clock.hpp"
 #include "guard/launcher.hpp"
 #include "guard/live.hpp"
 #include "guard/progress.hpp"

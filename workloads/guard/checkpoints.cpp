@@ -9,7 +9,7 @@
 #include <fstream>
 #include <utility>
 
-#include "guard/clock.hpp"
+#include "drover/clock.hpp"
 #include "guard/orders.hpp"
 
 namespace drover::guard {

@@ -7,9 +7,9 @@
 #include <regex>
 #include <thread>
 
+#include "drover/clock.hpp"
 #include "drover/probe.hpp"
 #include "guard/attempt.hpp"
-#include "guard/clock.hpp"
 #include "guard/live.hpp"
 #include "guard/orders.hpp"
 #include "guard/progress.hpp"

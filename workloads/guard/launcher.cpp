@@ -3,7 +3,7 @@
 #include <filesystem>
 #include <utility>
 
-#include "guard/clock.hpp"
+#include "drover/clock.hpp"
 #include "guard/restart.hpp"
 
 namespace drover::guard {

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
@@ -11,6 +10,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "drover/clock.hpp"
 #include "drover/http.hpp"
 #include "judge/options.hpp"
 #include "judge/python_sources.hpp"
@@ -23,8 +23,6 @@ namespace fs = std::filesystem;
 
 constexpr std::uint64_t kSandboxUids = 1'000'000'000;  ///< uids of runs begin above it
 constexpr std::string_view kSecret = "drover-canary\n";
-
-TimePoint in(Nanos time) { return TimePoint(std::chrono::duration_cast<Nanos>(std::chrono::steady_clock::now().time_since_epoch()) + time); }
 
 std::string replaced(std::string text, const Canaries& canaries) {
   const std::pair<std::string_view, std::string> words[] = {{"@CANARY_FILE@", canaries.file}, {"@CANARY_SOCKET@", canaries.socket}, {"@CANARY_PORT@", std::to_string(canaries.port)}, {"@CANARY_PID@", std::to_string(canaries.pid)}};

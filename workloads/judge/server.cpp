@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
@@ -12,6 +11,7 @@
 #include <nlohmann/json.hpp>
 #include <random>
 
+#include "drover/clock.hpp"
 #include "drover/http.hpp"
 #include "drover/termination.hpp"
 #include "judge/foreign_api.hpp"
@@ -25,8 +25,6 @@ using ordered = nlohmann::ordered_json;
 using Exchange = std::shared_ptr<HttpExchange>;
 
 constexpr std::uint64_t kUnsentMax = std::uint64_t{4} << 20;  ///< of a batch whose client reads slowly: then no more of it is judged
-
-TimePoint now() { return TimePoint(std::chrono::duration_cast<Nanos>(std::chrono::steady_clock::now().time_since_epoch())); }
 
 std::string error_text(const Error& error) {
   ordered object{{"error", error.what()}};

@@ -1,7 +1,6 @@
 #include "judge/service.hpp"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <deque>
 #include <list>
@@ -9,6 +8,7 @@
 #include <thread>
 #include <unordered_map>
 
+#include "drover/clock.hpp"
 #include "drover/pool.hpp"
 
 namespace drover::judge {
@@ -16,8 +16,6 @@ namespace {
 
 constexpr Nanos kAsk = Millis(50), kEndPatience = Seconds(7), kSandboxStart = Seconds(40), kCompile = Seconds(120);
 constexpr std::uint32_t kAttempts = 3;  ///< the first, one after a death it is blamed for, one after a death nobody is
-
-TimePoint now() { return TimePoint(std::chrono::duration_cast<Nanos>(std::chrono::steady_clock::now().time_since_epoch())); }
 
 /// One run, repeated once where a limit asks for it, on two sandboxes in turn.
 Nanos runs_bound(Nanos wall, std::size_t runs) { return 2 * (static_cast<std::int64_t>(runs) * 2 * (wall + kEndPatience) + kSandboxStart); }

@@ -3,10 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "drover/clock.hpp"
 #include "drover/types/outcome.hpp"
 #include "judge/compare.hpp"
 #include "judge/dataset.hpp"
@@ -22,8 +22,6 @@ constexpr std::size_t kErrorsShown = 2000;
 /// What the tests' own process may use: honest data costs it less than the candidate.
 Nanos tests_cpu(const Limits& limits) { return limits.cpu * 2 + Seconds(2); }
 constexpr int kTries = 2;  ///< sandboxes a submission may wear out by faults of the host
-
-TimePoint in(Nanos time) { return TimePoint(std::chrono::duration_cast<Nanos>(std::chrono::steady_clock::now().time_since_epoch()) + time); }
 
 /// A warden that died, a process that could not be killed: with a candidate inside it is the candidate's doing until the host's is proved.
 bool broken_by_candidate(const Error& error) { return error.code() == ErrorCode::closed || error.code() == ErrorCode::timed_out || error.code() == ErrorCode::corrupt; }
