@@ -52,9 +52,10 @@ class HttpExchange {
   virtual const HttpRequest& request() const = 0;
   virtual void answer(HttpAnswer answer) = 0;
   virtual void begin(int status, std::string type) = 0;
-  /// Returns the bytes not yet sent: a writer who stays below a bound of his own never fills the memory for a slow reader.
-  virtual std::uint64_t write(std::string_view piece) = 0;
+  virtual void write(std::string_view piece) = 0;
   virtual void end() = 0;
+  /// Bytes written and not yet sent: a writer who keeps them below a bound of his own never fills the memory for a slow reader.
+  virtual std::uint64_t unsent() const = 0;
   /// Called once, on a thread of the server, when the client is gone before its answer is complete: within 100 ms. What is answered from then
   /// on goes nowhere.
   virtual void when_gone(std::function<void()> told) = 0;

@@ -119,11 +119,14 @@ class Exchange final : public HttpExchange, public std::enable_shared_from_this<
     answer_ = HttpAnswer{.status = status, .type = std::move(type)};
     resume();
   }
-  std::uint64_t write(std::string_view piece) override {
+  void write(std::string_view piece) override {
     const std::lock_guard lock(shared_->mutex);
-    if (gone_ || ended_) return 0;
+    if (gone_ || ended_) return;
     out_.append(piece);
     resume();
+  }
+  std::uint64_t unsent() const override {
+    const std::lock_guard lock(shared_->mutex);
     return out_.size() - sent_;
   }
   void end() override {

@@ -197,6 +197,23 @@ TEST_F(JudgeServe, ABatchAnswersEveryLineOnce) {
   EXPECT_EQ(seen.size(), 60U);
 }
 
+TEST_F(JudgeServe, ABatchLargerThanTheQueueWaitsForItsOwnTurn) {
+  serve({"--queue", "3"});
+  if (IsSkipped()) return;
+  std::string lines;
+  for (int i = 0; i < 40; ++i) lines += bash(i) + "\n";
+  const auto [status, body] = client().post("/v1/batch", lines);
+  ASSERT_EQ(status, 200);
+  std::set<int> seen;
+  std::istringstream in(body);
+  for (std::string line; std::getline(in, line);) {
+    const json one = json::parse(line);
+    EXPECT_TRUE(seen.insert(one["index"].get<int>()).second) << "twice: " << line;
+    EXPECT_EQ(one["outcome"], "all_passed") << line;
+  }
+  EXPECT_EQ(seen.size(), 40U);
+}
+
 TEST_F(JudgeServe, TestSetsAreNamedByWhatTheyHold) {
   serve();
   if (IsSkipped()) return;

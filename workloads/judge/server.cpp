@@ -70,14 +70,12 @@ class BatchAnswer : public std::enable_shared_from_this<BatchAnswer> {
     for (const auto& [index, ticket] : open_) ticket->cancel();
   }
 
-  /// Submits lines until the window is full, the client has too much unread, or there are no more. One caller at a time does it: what comes
-  /// in between, also from inside a submission that is answered at once, is done by that one.
+  /// Submits lines until the window or the queue is full, the client has too much unread, or there are no more. One caller at a time does it;
+  /// what the others have changed it sees before it stops, for it looks under the lock.
   void go_on() {
     {
       const std::lock_guard lock(mutex_);
-      again_ = true;
-      if (busy_) return;
-      busy_ = true;
+      if (std::exchange(busy_, true)) return;
     }
     for (;;) {
       std::string line;
@@ -86,27 +84,14 @@ class BatchAnswer : public std::enable_shared_from_this<BatchAnswer> {
         const std::lock_guard lock(mutex_);
         const std::string& body = exchange_->request().body;
         const bool more = at_ < body.size();
-        if (gone_ || !more || inside_ >= window_ || unsent_ > kUnsentMax) {
-          if (again_ && !gone_ && unsent_ > kUnsentMax) {
-            again_ = false;
-            unsent_ = exchange_->write("");
-            continue;
-          }
-          again_ = false;
+        if (gone_ || !more || full_ || inside_ >= window_ || exchange_->unsent() > kUnsentMax) {
           busy_ = false;
           if (!more && inside_ == 0 && !std::exchange(ended_, true)) exchange_->end();
           return;
         }
-        if (inside_ != 0 && !again_ && full_) {  // others fill the queue: when one of ours has ended
-          busy_ = false;
-          return;
-        }
-        again_ = false;
-        full_ = false;
         const std::size_t end = std::min(body.find('\n', at_), body.size());
         line = body.substr(at_, end - at_);
-        line_at_ = at_;
-        at_ = end + 1;
+        line_at_ = std::exchange(at_, end + 1);
         if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
         index = index_++;
         ++inside_;
@@ -116,12 +101,13 @@ class BatchAnswer : public std::enable_shared_from_this<BatchAnswer> {
   }
 
   void submit(const std::string& line, std::uint64_t index) {
+    const std::string head = R"({"index":)" + std::to_string(index) + ",";
     auto submission = parse_submission(line);
-    if (!submission) return told(index, R"({"index":)" + std::to_string(index) + "," + error_text(submission.error()).substr(1));
-    auto ticket = service_.submit(std::move(*submission), [self = shared_from_this(), index](const Verdict& verdict) { self->told(index, R"({"index":)" + std::to_string(index) + "," + json_of(verdict).substr(1) + "\n"); });
+    if (!submission) return told(index, head + error_text(submission.error()).substr(1));
+    auto ticket = service_.submit(std::move(*submission), [self = shared_from_this(), index, head](const Verdict& verdict) { self->told(index, head + json_of(verdict).substr(1) + "\n"); });
     if (!ticket && ticket.error().code() == ErrorCode::busy) {
       const std::lock_guard lock(mutex_);
-      if (inside_ > 1) {
+      if (inside_ > 1) {  // others fill the queue: again, when one of ours has ended
         --inside_;
         --index_;
         at_ = line_at_;
@@ -129,18 +115,19 @@ class BatchAnswer : public std::enable_shared_from_this<BatchAnswer> {
         return;
       }
     }
-    if (!ticket) return told(index, R"({"index":)" + std::to_string(index) + "," + error_text(ticket.error()).substr(1));
+    if (!ticket) return told(index, head + error_text(ticket.error()).substr(1));
     const std::lock_guard lock(mutex_);
-    if (finished_.erase(index) == 0) open_.emplace(index, *ticket);
+    if (!(*ticket)->answered()) open_.emplace(index, *ticket);  // told() comes after the answer, and takes it out again
     if (gone_) (*ticket)->cancel();
   }
 
   void told(std::uint64_t index, const std::string& line) {
     {
       const std::lock_guard lock(mutex_);
-      unsent_ = exchange_->write(line);
+      exchange_->write(line);
+      open_.erase(index);
       --inside_;
-      if (open_.erase(index) == 0) finished_.emplace(index, true);
+      full_ = false;
     }
     go_on();
   }
@@ -150,10 +137,9 @@ class BatchAnswer : public std::enable_shared_from_this<BatchAnswer> {
   std::uint32_t window_;
   std::mutex mutex_;
   std::size_t at_ = 0, line_at_ = 0;
-  std::uint64_t index_ = 0, inside_ = 0, unsent_ = 0;
-  bool busy_ = false, again_ = false, gone_ = false, ended_ = false, full_ = false;
+  std::uint64_t index_ = 0, inside_ = 0;
+  bool busy_ = false, full_ = false, gone_ = false, ended_ = false;
   std::map<std::uint64_t, std::shared_ptr<Ticket<Verdict>>> open_;
-  std::map<std::uint64_t, bool> finished_;  ///< answered before submit() returned
 };
 
 void run_code(Service& service, const Exchange& exchange) {

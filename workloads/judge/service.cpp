@@ -216,24 +216,18 @@ Result<std::shared_ptr<Ticket<Verdict>>> Service::submit(Submission submission, 
         lock.unlock();
         verdict->id = id;
         verdict->measured.cached = true;
-        auto ticket = std::make_shared<Ticket<Verdict>>(Nanos(0));
+        auto ticket = std::make_shared<Ticket<Verdict>>();
+        ticket->answer(*verdict);
         if (done) done(*verdict);
-        ticket->answer(std::move(*verdict));
         return ticket;
       }
     }
   }
   const Nanos own = bound_of(submission, tests);
   const Mode mode = *submission.mode;
-  // The ticket needs the bound, which enqueue() computes; the work needs the ticket: it is handed in through a box.
-  auto box = std::make_shared<std::pair<std::mutex, std::shared_ptr<Ticket<Verdict>>>>();
-  const std::lock_guard held(box->first);
-  const auto ticket_of = [box] {
-    const std::lock_guard lock(box->first);
-    return box->second;
-  };
-  DROVER_TRY(const Nanos bound, i.enqueue(json_of(submission).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace), own, [ticket_of] { return ticket_of()->cancelled(); },
-                                          [&i, ticket_of, id, key, mode, rule, done](Result<std::string> answer) {
+  auto ticket = std::make_shared<Ticket<Verdict>>();
+  DROVER_TRY(ticket->bound_, i.enqueue(json_of(submission).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace), own, [ticket] { return ticket->cancelled(); },
+                                       [&i, ticket, id, key, mode, rule, done](Result<std::string> answer) {
     Verdict verdict;
     auto parsed = answer ? parse_verdict(*answer) : Result<Verdict>(std::unexpected(std::move(answer).error()));
     if (parsed) {
@@ -251,28 +245,21 @@ Result<std::shared_ptr<Ticket<Verdict>>> Service::submit(Submission submission, 
       if (i.options.cache_bytes != 0 && lasts(verdict)) i.cache.put(key, json_of(verdict));
     }
     verdict.id = id;
+    ticket->answer(verdict);
     if (done) done(verdict);
-    ticket_of()->answer(std::move(verdict));
   }));
-  box->second = std::make_shared<Ticket<Verdict>>(bound);
-  return box->second;
+  return ticket;
 }
 
 Result<std::shared_ptr<Ticket<Executed>>> Service::execute(const Execution& execution, std::function<void(const Executed&)> done) {
-  auto box = std::make_shared<std::pair<std::mutex, std::shared_ptr<Ticket<Executed>>>>();
-  const std::lock_guard held(box->first);
-  const auto ticket_of = [box] {
-    const std::lock_guard lock(box->first);
-    return box->second;
-  };
-  DROVER_TRY(const Nanos bound, impl_->enqueue(json_of(execution), bound_of(execution), [ticket_of] { return ticket_of()->cancelled(); }, [ticket_of, done](Result<std::string> answer) {
+  auto ticket = std::make_shared<Ticket<Executed>>();
+  DROVER_TRY(ticket->bound_, impl_->enqueue(json_of(execution), bound_of(execution), [ticket] { return ticket->cancelled(); }, [ticket, done](Result<std::string> answer) {
     auto parsed = answer ? parse_executed(*answer) : Result<Executed>(std::unexpected(std::move(answer).error()));
     Executed executed = parsed ? std::move(*parsed) : Executed{.error = parsed.error().code() == ErrorCode::closed ? "cancelled" : "judge_error: " + parsed.error().what()};
+    ticket->answer(executed);
     if (done) done(executed);
-    ticket_of()->answer(std::move(executed));
   }));
-  box->second = std::make_shared<Ticket<Executed>>(bound);
-  return box->second;
+  return ticket;
 }
 
 Result<std::string> Service::add_test_set(std::string_view json) {

@@ -46,7 +46,6 @@ Nanos bound_of(const Execution& execution);
 template <class T>
 class Ticket {
  public:
-  explicit Ticket(Nanos bound) : bound_(bound) {}
   Nanos bound() const { return bound_; }  ///< from the submission on; get() has an answer by then
   /// Nothing: not by `deadline`.
   std::optional<T> get(TimePoint deadline) const {
@@ -57,15 +56,19 @@ class Ticket {
   /// A queued one ends at once, a running one within 100 ms; its answer says so.
   void cancel() { cancelled_.store(true, std::memory_order_relaxed); }
   bool cancelled() const { return cancelled_.load(std::memory_order_relaxed); }
-  void answer(T value) {
+  bool answered() const {
     const std::lock_guard lock(mutex_);
-    if (answer_) return;
-    answer_ = std::move(value);
-    changed_.notify_all();
+    return answer_.has_value();
   }
 
  private:
-  Nanos bound_;
+  friend class Service;
+  void answer(T value) {
+    const std::lock_guard lock(mutex_);
+    answer_ = std::move(value);
+    changed_.notify_all();
+  }
+  Nanos bound_{};  ///< set before submit() hands it out
   std::atomic<bool> cancelled_{false};
   mutable std::mutex mutex_;
   mutable std::condition_variable changed_;
@@ -86,7 +89,7 @@ class Service {
   static Result<std::unique_ptr<Service>> start(const ServiceOptions& options);
   ~Service();  ///< shutdown()
 
-  /// `done` is called once, on a thread of the service, with what the ticket has. Errors: busy (the queue is full: again after retry_after()),
+  /// `done` is called once, when the ticket has its answer: on a thread of the service, or from within where the verdict is remembered. Errors: busy (the queue is full: again after retry_after()),
   /// not_found (its test set), closed (shutting down).
   Result<std::shared_ptr<Ticket<Verdict>>> submit(Submission submission, std::function<void(const Verdict&)> done = {});
   Result<std::shared_ptr<Ticket<Executed>>> execute(const Execution& execution, std::function<void(const Executed&)> done = {});
