@@ -29,9 +29,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     TestSets sets;
     Submission moved = *one;
     if (moved.test_set.empty() && !moved.tests.empty()) {
-      const auto sha = sets.take_from(moved);
+      const std::string sha = sets.take_from(moved);
       const Bytes image = sets.image();
-      const auto found = sha ? find_test_set(image, *sha) : std::nullopt;
+      const auto found = find_test_set(image, sha);
       if (!found || !attach(moved, *found) || moved.tests != one->tests) std::abort();
     }
   }

@@ -33,6 +33,8 @@ enum class SandboxProfile : std::uint8_t {
   userns,  ///< the same in a user namespace, for an ordinary user: every run is that user, without a capability
   container,  ///< no namespace at all, for inside a container that forbids them: a uid of its own (needs CAP_SETUID, CAP_SETGID, CAP_CHOWN), landlock, seccomp, rlimits
 };
+/// Strongest first.
+inline constexpr SandboxProfile kSandboxProfiles[] = {SandboxProfile::root, SandboxProfile::userns, SandboxProfile::container};
 std::string_view name_of(SandboxProfile profile);
 
 struct SandboxBind {

@@ -29,6 +29,8 @@
 #pragma GCC diagnostic pop
 
 #include <algorithm>
+#include <expected>
+#include <optional>
 #include <sstream>
 
 #include "config/words.hpp"
@@ -107,23 +109,30 @@ std::string quoted(std::string_view text) {
   return out + "\"";
 }
 
+struct NotToml {
+  std::optional<toml::source_position> at{};  ///< nothing: a broken assumption, which does not say where
+  std::string why{};
+};
+
+std::expected<toml::table, NotToml> parse(std::string_view text) try {
+  return toml::parse(text);
+} catch (const toml::parse_error& error) {
+  return std::unexpected(NotToml{error.source().begin, std::string(error.description())});
+} catch (const std::runtime_error& error) {
+  return std::unexpected(NotToml{{}, error.what()});
+}
+
 }  // namespace
 
 std::vector<Error> apply_toml(std::string_view text, std::string_view file_name, std::string_view table, Schema& schema) {
-  const auto not_toml = [&](std::string where, std::string_view why) {
+  const std::expected<toml::table, NotToml> parsed_text = parse(text);
+  if (!parsed_text) {
+    const auto& [at, why] = parsed_text.error();
     std::vector<Error> errors;
-    errors.emplace_back(ErrorCode::usage, fmt::format("{}{}: not TOML: {}", file_name, where, why), "see https://toml.io; a text is written \"in quotes\"");
+    errors.emplace_back(ErrorCode::usage, fmt::format("{}{}: not TOML: {}", file_name, at ? fmt::format(":{}:{}", at->line, at->column) : "", why), "see https://toml.io; a text is written \"in quotes\"");
     return errors;
-  };
-  toml::table parsed;
-  try {
-    parsed = toml::parse(text);
-  } catch (const toml::parse_error& error) {
-    const auto& at = error.source().begin;
-    return not_toml(fmt::format(":{}:{}", at.line, at.column), error.description());
-  } catch (const std::runtime_error& error) {
-    return not_toml("", error.what());
   }
+  const toml::table& parsed = *parsed_text;
 
   struct Found {
     toml::source_position at;
@@ -201,15 +210,12 @@ std::string to_toml(std::string_view table, const Schema& schema) {
   return out;
 }
 
-Result<std::string> toml_to_json(std::string_view text, std::string_view file_name) try {
-  const toml::table root = toml::parse(text, file_name);
+Result<std::string> toml_to_json(std::string_view text, std::string_view file_name) {
+  const std::expected<toml::table, NotToml> parsed = parse(text);
+  if (!parsed) return fail(ErrorCode::usage, fmt::format("'{}'{}: {}", file_name, parsed.error().at ? fmt::format(", line {}", parsed.error().at->line) : "", parsed.error().why));
   std::ostringstream json;
-  json << toml::json_formatter(root);
+  json << toml::json_formatter(*parsed);
   return json.str();
-} catch (const toml::parse_error& error) {
-  return fail(ErrorCode::usage, fmt::format("'{}', line {}: {}", file_name, error.source().begin.line, std::string(error.description())));
-} catch (const std::runtime_error& error) {  // of the assertion above: where, is not told
-  return fail(ErrorCode::usage, fmt::format("'{}': {}", file_name, error.what()));
 }
 
 }  // namespace drover

@@ -206,7 +206,7 @@ Result<Sandbox> Sandbox::start(const SandboxOptions& options, TimePoint deadline
   DROVER_TRY(const PidFd self, PidFd::self());
 
   std::string why_not;
-  for (const SandboxProfile profile : {SandboxProfile::root, SandboxProfile::userns, SandboxProfile::container}) {
+  for (const SandboxProfile profile : kSandboxProfiles) {
     if (options.profile && *options.profile != profile) continue;
     const bool container = profile == SandboxProfile::container;
     DROVER_TRY(Poller poller, Poller::create());

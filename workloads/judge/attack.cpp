@@ -244,7 +244,7 @@ Result<int> attack(const std::vector<std::string>& words) {
   nlohmann::ordered_json profiles = nlohmann::ordered_json::object();
   std::string text;
   bool any = false, contained = true;
-  for (const SandboxProfile one : {SandboxProfile::root, SandboxProfile::userns, SandboxProfile::container}) {
+  for (const SandboxProfile one : kSandboxProfiles) {
     const std::string name(name_of(one));
     if (!profile.empty() && profile != name) continue;
     auto found = attack_profile({.profile = name, .leave_out = without}, workers, only, canaries);

@@ -191,20 +191,18 @@ Result<std::unique_ptr<Service>> Service::start(const ServiceOptions& options) {
 Result<std::shared_ptr<Ticket<Verdict>>> Service::submit(Submission submission, std::function<void(const Verdict&)> done) {
   Impl& i = *impl_;
   std::size_t tests = submission.tests.size();
-  std::string key;
   if (!submission.test_set.empty()) {
     const std::lock_guard lock(i.mutex);
-    const std::string* const set = i.sets.find(submission.test_set);
+    const TestSet* const set = i.sets.find(submission.test_set);
     if (set == nullptr) return fail(ErrorCode::not_found, "test_set '" + submission.test_set + "' is not registered", "POST it to /v1/test_sets first");
-    Submission whole = submission;
-    DROVER_CHECK(attach(whole, *set));
-    tests = whole.tests.size();
-    submission.mode = whole.mode_chosen();
+    submission.mode = submission.mode_for(set->io, set->named);
+    if (set->io != (*submission.mode == Mode::stdio) || (submission.checker && !set->io)) return fail(ErrorCode::usage, "test_set '" + submission.test_set + "': its tests are not for mode " + std::string(name_of(*submission.mode)), "docs/judge_api.md has the modes");
+    tests = set->tests;
   } else {
     submission.mode = submission.mode_chosen();
   }
   const std::string id = std::exchange(submission.id, {});
-  key = content_key(submission);
+  const std::string key = content_key(submission);
   const RewardRule rule = i.options.reward;
   if (i.options.cache_bytes != 0) {
     std::unique_lock lock(i.mutex);

@@ -139,7 +139,7 @@ bool with_site(const SlotOptions& options) { return !options.preload.empty() || 
 
 Result<Sandbox> make_sandbox(const SlotOptions& options, SandboxFor use) {
   SandboxOptions sandbox{.require = options.require, .leave_out = options.leave_out};
-  for (const SandboxProfile profile : {SandboxProfile::root, SandboxProfile::userns, SandboxProfile::container})
+  for (const SandboxProfile profile : kSandboxProfiles)
     if (options.profile == name_of(profile)) sandbox.profile = profile;
   if (!options.python.starts_with("/usr/")) {
     // An interpreter and its library: DIRECTORY/bin/python3, and where that leads to.

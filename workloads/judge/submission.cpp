@@ -123,11 +123,11 @@ std::string_view name_of(Mode mode) { return word_of(mode, kModes); }
 std::optional<Mode> mode_named(std::string_view name) { return value_of(name, kModes); }
 std::string_view trust_of(Mode mode) { return mode == Mode::stdio || mode == Mode::split ? "unforgeable" : "forgeable"; }
 
-Mode Submission::mode_chosen() const {
+Mode Submission::mode_for(bool io, bool named) const {
   if (mode) return *mode;
-  if (std::ranges::all_of(tests, [](const Test& test) { return std::holds_alternative<IoTest>(test); })) return Mode::stdio;
+  if (io) return Mode::stdio;
   if (language != "python") return Mode::exit;
-  return entry_points.empty() ? Mode::inproc : Mode::split;
+  return named ? Mode::split : Mode::inproc;
 }
 
 std::optional<std::string> fenced_code(std::string_view text) {

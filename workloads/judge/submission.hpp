@@ -1,6 +1,7 @@
 #pragma once
 /// What is to be judged: a program, its tests and its limits; and JSON of it, one object a submission (docs/judge_api.md).
 
+#include <algorithm>
 #include <cstdint>
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
@@ -74,7 +75,9 @@ struct Submission {
   std::string test_set{};                    ///< sha256 of a registered one, instead of tests, prelude and entry_points (test_sets.hpp)
   Limits limits{};
   std::optional<Mode> mode{};                ///< nothing: stdio for inputs and outputs; python split where entry_points are named, else inproc; exit for the rest
-  Mode mode_chosen() const;
+  Mode mode_chosen() const { return mode_for(std::ranges::all_of(tests, [](const Test& test) { return std::holds_alternative<IoTest>(test); }), !entry_points.empty()); }
+  /// The same, where the tests are elsewhere: whether all are inputs and outputs, and whether entry points are named.
+  Mode mode_for(bool io, bool named) const;
   friend bool operator==(const Submission&, const Submission&) = default;
 };
 

@@ -1,5 +1,6 @@
 #include "judge/test_sets.hpp"
 
+#include <algorithm>
 #include <cstring>
 #include <nlohmann/json.hpp>
 
@@ -47,20 +48,23 @@ Result<std::string> TestSets::add(std::string_view json) {
   return take_from(set);
 }
 
-Result<std::string> TestSets::take_from(Submission& submission) {
+std::string TestSets::take_from(Submission& submission) {
   std::string text = text_of(submission);
   std::string sha = sha256_hex(text);
+  const TestSet facts{.tests = submission.tests.size(), .io = std::ranges::all_of(submission.tests, [](const Test& test) { return std::holds_alternative<IoTest>(test); }), .named = !submission.entry_points.empty()};
   submission.mode = submission.mode_chosen();
   submission.tests.clear();
   submission.prelude.clear();
   submission.entry_points.clear();
   submission.test_set = sha;
-  const std::uint64_t size = text.size();
-  if (sets_.try_emplace(sha, std::move(text)).second) bytes_ += size;
+  if (const auto [made, fresh] = sets_.try_emplace(sha, facts); fresh) {
+    bytes_ += text.size();
+    made->second.text = std::move(text);
+  }
   return sha;
 }
 
-const std::string* TestSets::find(std::string_view sha256) const {
+const TestSet* TestSets::find(std::string_view sha256) const {
   const auto found = sets_.find(sha256);
   return found == sets_.end() ? nullptr : &found->second;
 }
@@ -69,11 +73,11 @@ Bytes TestSets::image() const {
   Bytes image;
   image.reserve(bytes_ + sets_.size() * (kShaBytes + 8));
   const auto append = [&](const void* from, std::size_t size) { image.insert(image.end(), static_cast<const std::byte*>(from), static_cast<const std::byte*>(from) + size); };
-  for (const auto& [sha, text] : sets_) {
-    const std::uint64_t size = text.size();
+  for (const auto& [sha, set] : sets_) {
+    const std::uint64_t size = set.text.size();
     append(sha.data(), kShaBytes);
     append(&size, sizeof size);
-    append(text.data(), text.size());
+    append(set.text.data(), set.text.size());
   }
   return image;
 }

@@ -13,20 +13,27 @@
 
 namespace drover::judge {
 
+/// What of a set is known without reading it again.
+struct TestSet {
+  std::string text{};
+  std::size_t tests = 0;
+  bool io = false, named = false;  ///< all are inputs and outputs; entry points are named
+};
+
 class TestSets {
  public:
   /// Its sha256, of the canonical text: equal sets are one. Error usage: no test set.
   Result<std::string> add(std::string_view json);
-  /// As above, of a submission; its tests, prelude and entry points are moved out of it.
-  Result<std::string> take_from(Submission& submission);
-  const std::string* find(std::string_view sha256) const;
+  /// As above, of a submission; its tests, prelude and entry points are taken out of it, and its mode is the one they chose.
+  std::string take_from(Submission& submission);
+  const TestSet* find(std::string_view sha256) const;
   std::uint64_t bytes() const { return bytes_; }
   std::size_t size() const { return sets_.size(); }
   /// For Pool::broadcast.
   Bytes image() const;
 
  private:
-  std::map<std::string, std::string, std::less<>> sets_;
+  std::map<std::string, TestSet, std::less<>> sets_;
   std::uint64_t bytes_ = 0;
 };
 

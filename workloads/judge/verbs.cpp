@@ -95,7 +95,8 @@ Result<int> doctor(const std::vector<std::string>& words) {
   nlohmann::ordered_json profiles = nlohmann::ordered_json::object();
   std::string text, refusal;
   bool any = false;
-  for (const char* const name : {"root", "userns", "container"}) {
+  for (const SandboxProfile profile : kSandboxProfiles) {
+    const std::string name(name_of(profile));
     auto sandbox = make_sandbox({.profile = name, .require = require});
     if (sandbox) {
       any = true;
