@@ -1,5 +1,5 @@
 /// Measures `drover judge` on small Python submissions of three asserts, beside what people use instead, in one run:
-///   drover         modes inproc and split, profiles root and userns: CPU time of the candidate's processes (split: of both sides), wall
+///   drover         modes inproc and split, every profile: CPU time of the candidate's processes (split: of both sides), wall
 ///                  time of a run, runs a second of a whole batch on two cores with its ledger
 ///   python3        a fresh interpreter for each submission, two at a time; no isolation
 ///   bubblewrap     the same in all namespaces, where bwrap is installed
@@ -140,7 +140,7 @@ int main(int argc, char** argv) {
   const auto keep = [&](const std::optional<Row>& row) {
     if (row) rows.push_back(*row);
   };
-  for (const char* const profile : {"root", "userns"})
+  for (const char* const profile : {"root", "userns", "container"})
     for (const char* const mode : {"inproc", "split"}) keep(drover_row(drover, scratch, mode, profile, count));
   keep(command_row("fresh python3 -I -S -B, no isolation", {}, count / 4));
   if (::access("/usr/bin/bwrap", X_OK) == 0)

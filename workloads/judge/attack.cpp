@@ -92,7 +92,7 @@ struct Found {
   bool contained() const { return escaped.empty() && not_judged.empty() && traces.empty() && neighbours_wrong == 0 && workers_lost == 0; }
 };
 
-Result<Found> attack_profile(const SlotOptions& slot, std::uint32_t workers, const std::string& only, const Canaries& canaries) {
+Result<Found> attack_profile(const SlotOptions& slot, std::uint32_t workers, const std::vector<std::string>& only, const Canaries& canaries) {
   Found found;
   {
     DROVER_TRY(const Sandbox tried, make_sandbox(slot));
@@ -106,8 +106,7 @@ Result<Found> attack_profile(const SlotOptions& slot, std::uint32_t workers, con
   };
   std::vector<Open> open;
   for (const Attack& one : attacks(canaries)) {
-    const std::string list = "," + only + ",";
-    if (!only.empty() && list.find("," + one.name + ",") == std::string::npos && list.find("," + std::string(one.kind()) + ",") == std::string::npos) continue;
+    if (!only.empty() && std::ranges::none_of(only, [&](const std::string& word) { return word == one.name || word == one.kind(); })) continue;
     if (!fs::exists(language_named(one.submission.language)->needs)) {
       ++found.skipped;
       continue;
@@ -222,12 +221,10 @@ Result<int> attack(const std::vector<std::string>& words) {
   schema.flag("json", json, "one JSON object");
   DROVER_TRY(const bool go_on, read_options(words, schema, "drover judge attack [options]\nRuns the corpus of hostile programs on this host: exit status 0 all contained, 1 not."));
   if (!go_on) return 0;
-  for (std::string_view rest = only; !rest.empty();) {
-    const std::string_view one = rest.substr(0, rest.find(','));
-    rest.remove_prefix(std::min(rest.size(), one.size() + 1));
+  const std::vector<std::string> chosen = split_list(only);
+  for (const std::string& one : chosen)
     if (std::ranges::none_of(attacks({}), [&](const Attack& known) { return known.name == one || known.kind() == one; }))
       return fail(ErrorCode::usage, fmt::format("--only '{}': there is no such class of attacks and no such attack", one), "as in: --only files,kernel/ptrace");
-  }
   const fs::path home = fs::temp_directory_path() / fmt::format("drover-attack-{}", fs::read_symlink("/proc/self").string());
   fs::create_directory(home);
   struct Home {
@@ -247,7 +244,7 @@ Result<int> attack(const std::vector<std::string>& words) {
   for (const SandboxProfile one : kSandboxProfiles) {
     const std::string name(name_of(one));
     if (!profile.empty() && profile != name) continue;
-    auto found = attack_profile({.profile = name, .leave_out = without}, workers, only, canaries);
+    auto found = attack_profile({.profile = name, .leave_out = without}, workers, chosen, canaries);
     if (!found) {
       if (found.error().code() != ErrorCode::unavailable) return std::unexpected(std::move(found).error());
       text += fmt::format("profile {}: not here: {}\n", name, found.error().what());
@@ -260,7 +257,7 @@ Result<int> attack(const std::vector<std::string>& words) {
     if (!layers) continue;
     for (const std::string& layer : found->layers) {
       if (layer == "zygote" || layer == "proc") continue;  // no walls
-      auto left_out = attack_profile({.profile = name, .leave_out = layer}, workers, only, canaries);
+      auto left_out = attack_profile({.profile = name, .leave_out = layer}, workers, chosen, canaries);
       if (!left_out) {
         text += fmt::format("  without {:<18} the sandbox refuses to be made\n", layer);
         profiles[name]["without"][layer] = {{"refused", left_out.error().what()}};

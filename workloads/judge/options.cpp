@@ -1,5 +1,6 @@
 #include "judge/options.hpp"
 
+#include <algorithm>
 #include <cstdio>
 
 namespace drover::judge {
@@ -15,6 +16,16 @@ Result<bool> read_options(const std::vector<std::string>& words, Schema& schema,
   std::string all;
   for (const Error& error : errors) all += (all.empty() ? "" : "; ") + error.what();
   return fail(ErrorCode::usage, all, errors.front().advice());
+}
+
+std::vector<std::string> split_list(std::string_view text) {
+  std::vector<std::string> words;
+  while (!text.empty()) {
+    const std::string_view word = text.substr(0, text.find(','));
+    text.remove_prefix(std::min(text.size(), word.size() + 1));
+    if (!word.empty()) words.emplace_back(word);
+  }
+  return words;
 }
 
 }  // namespace drover::judge

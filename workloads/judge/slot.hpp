@@ -9,36 +9,14 @@
 #include <optional>
 #include <string>
 
-#include "drover/config.hpp"
 #include "drover/context.hpp"
 #include "drover/sandbox.hpp"
 #include "drover/task.hpp"
 #include "judge/execute.hpp"
-#include "judge/language.hpp"
+#include "judge/slot_options.hpp"
 #include "judge/verdict.hpp"
 
 namespace drover::judge {
-
-struct SlotOptions {
-  std::string profile{};  ///< "root", "userns", or "" = the strongest this host allows
-  std::string require{};  ///< layers without which nothing is judged
-  std::string languages_file{};         ///< of the command line; complete() makes `languages` of it
-  std::vector<Language> languages{};    ///< beside, or instead of, those of language.hpp
-  std::string python = "/usr/bin/python3";  ///< of candidates and of the tests' process; an interpreter elsewhere has its prefix bound read-only
-  std::string preload{};  ///< modules, comma separated, that its zygote loads beside the usual ones
-  std::string leave_out{};///< layers not to use: for `judge attack`
-  bool stop_cancels = false;  ///< a submission whose task is cancelled ends at once as `cancelled`
-};
-/// By name: of `languages`, or of the table; null if there is none.
-const Language* find_language(const SlotOptions& options, std::string_view name);
-std::string json_of(const SlotOptions& options);
-Result<SlotOptions> parse_slot_options(std::string_view json);
-/// The options of every verb that makes a sandbox: profile, require, languages, python, preload.
-void describe(Schema& schema, SlotOptions& options);
-/// After they are set: reads the languages' file. Error usage.
-Result<void> complete(SlotOptions& options);
-enum class SandboxFor : std::uint8_t { any, candidates, tests };  ///< the last two with a zygote of the programs they run, where python is
-Result<Sandbox> make_sandbox(const SlotOptions& options, SandboxFor use = SandboxFor::any);
 
 class Slot {
  public:
