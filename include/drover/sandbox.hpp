@@ -31,7 +31,9 @@ namespace drover {
 enum class SandboxProfile : std::uint8_t {
   root,    ///< all namespaces and a uid of its own for each run; needs CAP_SYS_ADMIN
   userns,  ///< the same in a user namespace, for an ordinary user: every run is that user, without a capability
-  container,  ///< no namespace at all, for inside a container that forbids them: a uid of its own (needs CAP_SETUID, CAP_SETGID, CAP_CHOWN), landlock, seccomp, rlimits
+  /// No namespace at all, for inside a container that forbids them: a uid of its own (needs CAP_SETUID, CAP_SETGID, CAP_CHOWN, CAP_KILL),
+  /// landlock, seccomp, rlimits. A run works in a directory of the host (its HOME) instead of /w, and has no /tmp, /dev/shm and /proc.
+  container,
 };
 /// Strongest first.
 inline constexpr SandboxProfile kSandboxProfiles[] = {SandboxProfile::root, SandboxProfile::userns, SandboxProfile::container};

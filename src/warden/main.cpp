@@ -35,7 +35,7 @@ namespace layer = warden_layer;
 constexpr std::int64_t kLookNs = 10'000'000, kKillPatienceNs = 5'000'000'000;
 constexpr int kHandleTree = 1 | 0x80000;  // OPEN_TREE_CLONE | O_CLOEXEC
 constexpr std::uint64_t kAttrReadOnly = 1, kAttrNoSuid = 2, kAttrNoDev = 4;
-constexpr std::size_t kFilterMax = 4096;
+constexpr std::size_t kFilterMax = 4096, kPathMax = 560;  // a home, a slash, a name
 constexpr int kLastCapability = 63;
 
 // Of the kernel's headers, which are older here than the kernel may be.
@@ -299,7 +299,7 @@ bool empty_once(int root, int directory, std::uint32_t& found, std::uint32_t& mo
   });
 }
 
-/// The tmpfs as new: empty, of another owner. Unmounting one and mounting the next made short runs a twentieth slower; that is the way only
+/// The home as new: empty, of another owner. Unmounting a tmpfs one and mounting the next made short runs a twentieth slower; that is the way only
 /// when something would not go.
 bool wiped(std::uint32_t uid) {
   const int root = open(warden.home, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -316,8 +316,8 @@ bool wiped(std::uint32_t uid) {
   return done;
 }
 
-/// A file system of its own size for each run, with nothing of the last one in it. False: errno.
-bool fresh_tmpfs(const WardenRun& run, std::uint32_t uid) {
+/// The directory a run works in, with nothing of the last one in it: a file system of its own size, where there are namespaces. False: errno.
+bool fresh_home(const WardenRun& run, std::uint32_t uid) {
   if (!in_namespaces()) return wiped(uid);
   char options[160];
   char* end = bare::append_number(bare::append_text(options, "mode=700,size="), run.tmpfs_bytes);
@@ -335,8 +335,8 @@ bool fresh_tmpfs(const WardenRun& run, std::uint32_t uid) {
   return true;
 }
 
-/// The path of a file right in /w. False: the name is none for that.
-bool path_in_w(const char* name, char (&path)[560]) {
+/// The path of a file right in the home. False: the name is none for that.
+bool path_in_home(const char* name, char (&path)[kPathMax]) {
   if (name[0] == '\0' || name[0] == '.' || strchr(name, '/') != nullptr || strlen(name) > 255) {
     errno = EINVAL;
     return false;
@@ -346,8 +346,8 @@ bool path_in_w(const char* name, char (&path)[560]) {
 }
 
 bool copy_in(const char* name, int from, std::uint32_t uid) {
-  char path[560];
-  if (!path_in_w(name, path)) return false;
+  char path[kPathMax];
+  if (!path_in_home(name, path)) return false;
   const int to = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0700);
   if (to < 0) return false;
   off_t at = 0;
@@ -584,9 +584,9 @@ bool kill_namespace(RunNamespace& space, WardenReply& reply, Reaped& sum) {
 
 /// What the file's owner may be given: a regular file, by its descriptor.
 int take(const char* name, WardenReply& reply) {
-  char path[560];
+  char path[kPathMax];
   reply.taken_bytes = ~std::uint64_t{0};
-  if (!path_in_w(name, path)) return -1;
+  if (!path_in_home(name, path)) return -1;
   const int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
   struct stat kind{};
   if (fd < 0) return -1;
@@ -736,7 +736,7 @@ void run_one(const WardenRun& run, int* fds, const char** strings) {
 
   const std::uint32_t uid = has(layer::kOwnUid) ? warden.setup.uid_first + warden.runs++ % warden.setup.uid_count : 0;
   warden.uid = uid;
-  if (!fresh_tmpfs(run, uid)) return fail_run(run.number, WardenStep::tmpfs, errno);
+  if (!fresh_home(run, uid)) return fail_run(run.number, WardenStep::tmpfs, errno);
   for (std::uint32_t i = 0; i < run.files; ++i)
     if (!copy_in(names[i], fds[4 + i], uid)) return fail_run(run.number, WardenStep::files, errno);
   if (has(layer::kLandlock) && warden.ruleset < 0 && !make_ruleset()) return fail_run(run.number, WardenStep::landlock, errno);
