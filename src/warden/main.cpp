@@ -299,7 +299,7 @@ bool empty_once(int root, int directory, std::uint32_t& found, std::uint32_t& mo
   });
 }
 
-/// The home as new: empty, of another owner. Unmounting a tmpfs one and mounting the next made short runs a twentieth slower; that is the way only
+/// The home as new: empty, of another owner. Unmounting a tmpfs and mounting the next made short runs a twentieth slower; that is the way only
 /// when something would not go.
 bool wiped(std::uint32_t uid) {
   const int root = open(warden.home, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
