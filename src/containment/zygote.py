@@ -17,6 +17,7 @@ for module in preload.split(","):
 programs = {name: compile(source, name, "exec") for name, source in zip(names, sources)}
 
 LANDLOCK, CHANNEL, NO_CAPABILITIES, SECCOMP, NAMESPACE = 1, 2, 4, 8, 16
+home = os.environ["HOME"]
 libc = ctypes.CDLL(None, use_errno=True)
 libc.syscall.restype = ctypes.c_long
 syscall, long = libc.syscall, ctypes.c_long
@@ -59,7 +60,7 @@ def lock_down(words, fds):
     else:
         os.close(3)
     os.setsid()
-    os.chdir(os.environ["HOME"])
+    os.chdir(home)
     os.umask(0o077)
     for what, value in ((resource.RLIMIT_CPU, cpu), (resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, file), (resource.RLIMIT_NOFILE, files), (resource.RLIMIT_MEMLOCK, memlock),
                         (resource.RLIMIT_MSGQUEUE, 0), (resource.RLIMIT_STACK, stack), (resource.RLIMIT_AS, address)):

@@ -196,7 +196,7 @@ Result<std::vector<Submission>> read_dataset(const std::string& path, const Data
   std::map<std::string, std::size_t, std::less<>> by_id;
   for (std::size_t i = 0; i < all.size(); ++i) {
     if (options.kind == "jsonl") {
-      auto one = parse_submission(all[i].dump(-1, ' ', false, json::error_handler_t::replace));
+      auto one = read_submission(all[i]);
       if (!one) return std::unexpected(at(path, i + 1, one.error().what()));
       if (one->id.empty()) one->id = std::to_string(i + 1);
       submissions.push_back(std::move(*one));

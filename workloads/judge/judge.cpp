@@ -21,7 +21,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// `drover judge batch IN OUT`: the ledger is the truth, OUT a sink that appears whole, in input order. Equal submissions are judged once.
 /// More of tests than this go with each submission instead.
 constexpr std::uint64_t kSharedTestsMax = std::uint64_t{1} << 30;
 std::uint64_t bytes_of_tests(const Submission& submission) {
@@ -33,6 +32,7 @@ std::uint64_t bytes_of_tests(const Submission& submission) {
   return bytes;
 }
 
+/// `drover judge batch IN OUT`: the ledger is the truth, OUT a sink that appears whole, in input order. Equal submissions are judged once.
 class BatchPlan final : public JobPlan {
  public:
   void describe(Schema& schema) override {
@@ -73,18 +73,22 @@ class BatchPlan final : public JobPlan {
     std::vector<std::size_t> task_of;
     std::vector<Mode> modes;
     std::vector<std::string> inputs, ids;
-    // Tests that many candidates share travel once, in memory all workers map.
+    // Tests that several candidates share travel once, in memory all workers map; those of one go with it.
     TestSets sets;
     std::uint64_t bytes = 0;
-    for (const Submission& one : submissions) bytes += bytes_of_tests(one);
-    const bool share = bytes < kSharedTestsMax;
+    std::map<std::string, std::size_t, std::less<>> uses;
+    for (const Submission& one : submissions) {
+      bytes += bytes_of_tests(one);
+      ++uses[test_set_sha256(one)];
+    }
+    const auto shared = [&](const Submission& one) { return bytes < kSharedTestsMax && !one.tests.empty() && uses[test_set_sha256(one)] > 1; };
     for (Submission& one : submissions) {
       const auto [found, fresh] = keys.try_emplace(content_key(one), inputs.size());
       task_of.push_back(found->second);
       ids.push_back(std::exchange(one.id, {}));
       if (!fresh) continue;
       modes.push_back(one.mode_chosen());
-      if (share && !one.tests.empty()) sets.take_from(one);
+      if (shared(one)) sets.take_from(one);
       inputs.push_back(json_of(one).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
     }
     submissions.clear();

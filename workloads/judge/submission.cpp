@@ -152,8 +152,9 @@ std::optional<std::string> fenced_code(std::string_view text) {
   return found;
 }
 
-Result<Submission> parse_submission(std::string_view text) {
-  const json object = json::parse(text, nullptr, false);
+Result<Submission> parse_submission(std::string_view text) { return read_submission(json::parse(text, nullptr, false)); }
+
+Result<Submission> read_submission(const json& object) {
   if (!object.is_object()) return fail(ErrorCode::usage, "a submission must be one JSON object", "docs/judge_api.md has its shape");
   Submission submission;
   Reader reader(object, "");

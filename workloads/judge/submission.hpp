@@ -85,6 +85,7 @@ struct Submission {
 std::optional<std::string> fenced_code(std::string_view text);
 /// Error usage names the key.
 Result<Submission> parse_submission(std::string_view json);
+Result<Submission> read_submission(const nlohmann::json& object);
 /// Error usage: its mode is not for tests of this kind.
 Result<void> check_tests(const Submission& submission);
 nlohmann::ordered_json json_of(const Submission& submission);

@@ -9,23 +9,12 @@
 namespace drover::judge {
 namespace {
 
-constexpr std::size_t kShaBytes = 64;
-
-/// An image: for each set its sha256 in hex, its size as 8 bytes, its text.
+/// An image: how many sets, an entry of each in the order of their sha256, then their texts.
 struct Entry {
-  std::string_view sha, text;
+  char sha[64];
+  std::uint64_t at = 0, size = 0;  ///< of its text, from the image's beginning
+  std::string_view name() const { return {sha, sizeof sha}; }
 };
-std::optional<Entry> next_entry(std::string_view& rest) {
-  std::uint64_t size = 0;
-  if (rest.size() < kShaBytes + sizeof size) return std::nullopt;
-  std::memcpy(&size, rest.data() + kShaBytes, sizeof size);
-  const std::string_view sha = rest.substr(0, kShaBytes);
-  rest.remove_prefix(kShaBytes + sizeof size);
-  if (size > rest.size()) return std::nullopt;
-  const Entry entry{sha, rest.substr(0, size)};
-  rest.remove_prefix(size);
-  return entry;
-}
 
 std::string text_of(const Submission& of) {
   nlohmann::ordered_json all = json_of(of);
@@ -38,7 +27,7 @@ Result<Submission> parse(std::string_view text) {
   for (const auto& [key, value] : object.items())
     if (key != "tests" && key != "prelude" && key != "entry_points") return fail(ErrorCode::usage, "'" + key + "' is no key of a test set", "tests, prelude, entry_points");
   object["code"] = "";
-  return parse_submission(object.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+  return read_submission(object);
 }
 
 }  // namespace
@@ -70,23 +59,45 @@ const TestSet* TestSets::find(std::string_view sha256) const {
 }
 
 Bytes TestSets::image() const {
+  const std::uint64_t count = sets_.size();
   Bytes image;
-  image.reserve(bytes_ + sets_.size() * (kShaBytes + 8));
+  image.reserve(sizeof count + count * sizeof(Entry) + bytes_);
   const auto append = [&](const void* from, std::size_t size) { image.insert(image.end(), static_cast<const std::byte*>(from), static_cast<const std::byte*>(from) + size); };
+  append(&count, sizeof count);
+  Entry entry{};
+  entry.at = sizeof count + count * sizeof entry;
   for (const auto& [sha, set] : sets_) {
-    const std::uint64_t size = set.text.size();
-    append(sha.data(), kShaBytes);
-    append(&size, sizeof size);
-    append(set.text.data(), set.text.size());
+    std::copy_n(sha.data(), sizeof entry.sha, entry.sha);
+    entry.size = set.text.size();
+    append(&entry, sizeof entry);
+    entry.at += entry.size;
   }
+  for (const auto& [sha, set] : sets_) append(set.text.data(), set.text.size());
   return image;
 }
 
+std::string test_set_sha256(const Submission& submission) { return sha256_hex(text_of(submission)); }
+
 std::optional<std::string_view> find_test_set(BytesView image, std::string_view sha256) {
-  std::string_view rest(reinterpret_cast<const char*>(image.data()), image.size());
-  while (const auto entry = next_entry(rest))
-    if (entry->sha == sha256) return entry->text;
-  return std::nullopt;
+  std::uint64_t count = 0;
+  if (image.size() < sizeof count) return std::nullopt;
+  std::memcpy(&count, image.data(), sizeof count);
+  if (count > (image.size() - sizeof count) / sizeof(Entry)) return std::nullopt;
+  const auto entry_at = [&](std::uint64_t number) {
+    Entry entry{};
+    std::memcpy(&entry, image.data() + sizeof count + number * sizeof entry, sizeof entry);
+    return entry;
+  };
+  std::uint64_t low = 0, high = count;
+  while (low < high) {
+    const std::uint64_t middle = low + (high - low) / 2;
+    if (entry_at(middle).name() < sha256) low = middle + 1;
+    else high = middle;
+  }
+  if (low == count) return std::nullopt;
+  const Entry entry = entry_at(low);
+  if (entry.name() != sha256 || entry.at > image.size() || entry.size > image.size() - entry.at) return std::nullopt;
+  return std::string_view(reinterpret_cast<const char*>(image.data()) + entry.at, entry.size);
 }
 
 Result<void> attach(Submission& submission, std::string_view test_set) {

@@ -37,6 +37,8 @@ class TestSets {
   std::uint64_t bytes_ = 0;
 };
 
+/// Of the set a submission's tests are.
+std::string test_set_sha256(const Submission& submission);
 /// The set's JSON in an image, or nothing.
 std::optional<std::string_view> find_test_set(BytesView image, std::string_view sha256);
 /// Puts the set's tests into a submission that names it. Error usage: its mode is not for these tests.
