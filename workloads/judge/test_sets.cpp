@@ -60,19 +60,19 @@ const TestSet* TestSets::find(std::string_view sha256) const {
 
 Bytes TestSets::image() const {
   const std::uint64_t count = sets_.size();
-  Bytes image;
-  image.reserve(sizeof count + count * sizeof(Entry) + bytes_);
-  const auto append = [&](const void* from, std::size_t size) { image.insert(image.end(), static_cast<const std::byte*>(from), static_cast<const std::byte*>(from) + size); };
-  append(&count, sizeof count);
   Entry entry{};
   entry.at = sizeof count + count * sizeof entry;
+  Bytes image(entry.at + bytes_);
+  std::memcpy(image.data(), &count, sizeof count);
+  std::byte* to = image.data() + sizeof count;
   for (const auto& [sha, set] : sets_) {
-    std::copy_n(sha.data(), sizeof entry.sha, entry.sha);
+    sha.copy(entry.sha, sizeof entry.sha);
     entry.size = set.text.size();
-    append(&entry, sizeof entry);
+    std::memcpy(to, &entry, sizeof entry);
+    std::memcpy(image.data() + entry.at, set.text.data(), entry.size);
+    to += sizeof entry;
     entry.at += entry.size;
   }
-  for (const auto& [sha, set] : sets_) append(set.text.data(), set.text.size());
   return image;
 }
 
