@@ -19,7 +19,6 @@ Threads and forked processes may share one Judge; each has connections of its ow
 import asyncio
 import collections
 import concurrent.futures
-import contextlib
 import http.client
 import json
 import os
@@ -30,6 +29,7 @@ import subprocess
 import tempfile
 import threading
 import time
+import weakref
 
 __all__ = ["Judge", "NotJudged", "check_code_executes_fast", "classic_status"]
 
@@ -100,6 +100,19 @@ def _understood(status, headers, body):
     raise _Refused(f"drover judge: status {status}: {body.decode('utf-8', 'replace').strip()}")
 
 
+def _end_server(server, directory, owner):
+    if os.getpid() != owner:  # a forked child's copy
+        return
+    server.stdin.close()
+    try:
+        server.wait(10)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        server.wait()
+    server.stdout.close()
+    shutil.rmtree(directory, ignore_errors=True)
+
+
 class Judge:
     """A client of one or several judge servers.
 
@@ -116,7 +129,7 @@ class Judge:
         self.on_not_judged = on_not_judged
         self.patience = patience
         self._local = threading.local()
-        self._server, self._directory, self._owner = None, None, os.getpid()
+        self._server, self._end = None, lambda: None
         if endpoints is None:
             endpoints = self._start(drover, workers, server_options)
         self._endpoints = [_Endpoint(one, token) for one in ([endpoints] if isinstance(endpoints, str) else endpoints)]
@@ -130,27 +143,19 @@ class Judge:
         program = drover or os.environ.get("DROVER") or shutil.which("drover")
         if program is None:
             raise FileNotFoundError("drover_judge: no program 'drover' on PATH; name it: Judge(drover=...) or DROVER=...")
-        self._directory = tempfile.mkdtemp(prefix="drover-judge-")
-        path = os.path.join(self._directory, "socket")
+        directory = tempfile.mkdtemp(prefix="drover-judge-")
+        path = os.path.join(directory, "socket")
         # It ends when its stdin does: with us, even by SIGKILL.
         self._server = subprocess.Popen([program, "judge", "serve", "--socket", path, "--workers", str(workers), "--until-stdin-ends", "--json", *options], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         if not self._server.stdout.readline():
             status = self._server.wait()
-            shutil.rmtree(self._directory, ignore_errors=True)
+            shutil.rmtree(directory, ignore_errors=True)
             raise RuntimeError(f"drover_judge: the server did not start (exit status {status}); `drover judge doctor` says why")
+        self._end = weakref.finalize(self, _end_server, self._server, directory, os.getpid())  # also when the program ends without close()
         return "unix:" + path
 
     def close(self):
-        if self._server is not None and os.getpid() == self._owner:
-            self._server.stdin.close()
-            try:
-                self._server.wait(10)
-            except subprocess.TimeoutExpired:
-                self._server.kill()
-                self._server.wait()
-            self._server.stdout.close()
-            self._server = None
-            shutil.rmtree(self._directory, ignore_errors=True)
+        self._end()
         self._hang_up()
 
     def __enter__(self):
@@ -158,10 +163,6 @@ class Judge:
 
     def __exit__(self, *_):
         self.close()
-
-    def __del__(self):
-        with contextlib.suppress(Exception):
-            self.close()
 
     # ---- one request
 

@@ -119,6 +119,12 @@ class JudgeTest(unittest.TestCase):
                     second._server.send_signal(signal.SIGKILL)
             self.assertEqual(ids, [str(i) for i in range(40)])
 
+    def test_a_program_that_forgets_to_close_leaves_nothing(self):
+        program = "import sys; sys.path.insert(0, %r); from drover_judge import Judge; j = Judge(); print(j._server.pid, j._endpoints[0].path)" % os.path.dirname(os.path.abspath(__file__))
+        pid, path = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, check=True).stdout.split()
+        self.assertTrue(gone(int(pid)))
+        self.assertFalse(os.path.exists(os.path.dirname(path)))
+
     def test_its_server_ends_with_the_program_that_started_it(self):
         program = "import os, sys; sys.path.insert(0, %r); from drover_judge import Judge; j = Judge(); print(j._server.pid, flush=True); os.kill(os.getpid(), 9)" % os.path.dirname(os.path.abspath(__file__))
         pid = int(subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, check=False).stdout)
