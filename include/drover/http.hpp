@@ -8,7 +8,6 @@
 /// Bounds: connections, bytes of a body, bytes of all bodies in memory, time to send a request. What is beyond them is answered 413, 429 with
 /// Retry-After, or closed. start() raises the soft limit on descriptors as far as the connections need it. The protocol is libmicrohttpd's.
 
-#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>

@@ -1,6 +1,5 @@
 #include "judge/execute.hpp"
 
-#include <array>
 #include <nlohmann/json.hpp>
 
 namespace drover::judge {

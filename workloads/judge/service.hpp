@@ -11,6 +11,8 @@
 ///
 /// Threads: everything from any thread. Durability: none; what must survive a crash is a batch (judge.hpp).
 
+#include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
