@@ -67,8 +67,8 @@ std::vector<SandboxBind> system_binds();
 
 struct SandboxLimits {
   Nanos cpu = Seconds(10);                        ///< of all its processes together
-  Nanos wall = Seconds(30);                       ///< a guard against sleepers, no measure
-  std::uint64_t memory_bytes = std::uint64_t{512} << 20;   ///< resident, of all together; looked at every 10 ms
+  Nanos wall = Seconds(30);                       ///< a guard against sleepers, no measure: what it waited for a core is given back, up to as much again
+  std::uint64_t memory_bytes = std::uint64_t{512} << 20;   ///< resident, of all together; looked at every 10 ms, and where there is a memory cgroup (with its files in /w and the kernel's for it) the kernel's to hold
   std::uint64_t address_bytes = std::uint64_t{4} << 30;    ///< address space of each process; 0 = none (node, JVM)
   std::uint64_t output_bytes = std::uint64_t{16} << 20;    ///< of stdout; stderr is cut silently at `error_bytes`
   std::uint64_t error_bytes = std::uint64_t{64} << 10;
@@ -115,6 +115,7 @@ struct SandboxEnd {
   std::string output{}, errors{};   ///< stdout and stderr, each up to its limit
   bool errors_cut = false;
   Nanos cpu{}, wall{};              ///< cpu: of all processes, by the kernel's count at their end
+  std::optional<Nanos> starved{};   ///< of a wall_limit: how long it waited for a core meanwhile. Nothing: not known, or it had more than one thread
   std::uint64_t rss_peak_bytes = 0;
   std::uint32_t processes_peak = 0, left_behind = 0;  ///< left_behind: lived when the first ended, and were killed
   std::optional<std::string> taken{};
@@ -129,7 +130,7 @@ class Sandbox {
   Sandbox& operator=(Sandbox&&) noexcept;
   ~Sandbox();
 
-  /// Returns within limits.wall and some 5 s. `stop` is asked every 50 ms; true ends the run as cancelled. `begun` is called once the
+  /// Returns within twice limits.wall and some 5 s. `stop` is asked every 50 ms; true ends the run as cancelled. `begun` is called once the
   /// run has been handed over with copies of its descriptors: the caller's copy of `channel` may be closed. Errors: usage (argv, names
   /// or sizes out of bounds; the sandbox stays usable), timed_out (a process cannot be killed), closed (the warden died), system.
   Result<SandboxEnd> run(const SandboxRun& run, const std::function<bool()>& stop = {}, const std::function<void()>& begun = {});

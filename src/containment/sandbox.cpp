@@ -16,6 +16,7 @@
 #include "os/file_facts.hpp"
 #include "os/helper_image.hpp"
 #include "os/helper_process.hpp"
+#include "os/limits.hpp"
 #include "os/memfd.hpp"
 #include "os/message_socket.hpp"
 #include "os/pipe.hpp"
@@ -30,12 +31,15 @@ namespace layer = wire::warden_layer;
 
 constexpr std::uint64_t kFromWarden = 0, kFromOutput = 1, kFromErrors = 2;
 constexpr std::uint32_t kUidFirst = 1'800'000'000, kUidCount = 1'000'000, kUidsOfContainer = 500;  // far from people's and from other sandboxes'
+constexpr std::uint64_t kKernelMemory = std::uint64_t{64} << 20;  ///< page tables, pipes, sockets of a run: allowed beside its own
+constexpr std::uint32_t kOwnProcesses = 4;  ///< warden, zygote, a run's PID 1, the one that kills
+constexpr Nanos kUncounted = Millis(100);   ///< more CPU time than this beside the processes' own count is of children nobody waited for
 constexpr Nanos kAskStop = Millis(50), kEndPatience = Seconds(7), kFollowerPatience = Seconds(1);
 
 constexpr std::pair<std::uint32_t, std::string_view> kLayers[] = {
-    {layer::kIpcNamespace, "ipc_namespace"}, {layer::kLandlock, "landlock"},         {layer::kLandlockScope, "landlock_scope"},   {layer::kMountNamespace, "mount_namespace"}, {layer::kNetNamespace, "net_namespace"},
+    {layer::kIpcNamespace, "ipc_namespace"}, {layer::kCpuCgroup, "cpu_cgroup"}, {layer::kLandlock, "landlock"},         {layer::kLandlockScope, "landlock_scope"},   {layer::kMountNamespace, "mount_namespace"}, {layer::kNetNamespace, "net_namespace"},
     {layer::kNoCapabilities, "no_capabilities"}, {layer::kNoNewPrivileges, "no_new_privileges"}, {layer::kOwnUid, "own_uid"}, {layer::kPidNamespace, "pid_namespace"}, {layer::kPrivateTmpfs, "private_tmpfs"},
-    {layer::kProc, "proc"},                  {layer::kReadOnlyRoot, "read_only_root"}, {layer::kSeccomp, "seccomp"},              {layer::kUtsNamespace, "uts_namespace"},  {layer::kZygote, "zygote"}};
+    {layer::kProc, "proc"},                  {layer::kMemoryCgroup, "memory_cgroup"}, {layer::kProcessCgroup, "process_cgroup"}, {layer::kReadOnlyRoot, "read_only_root"}, {layer::kSeccomp, "seccomp"},              {layer::kUtsNamespace, "uts_namespace"},  {layer::kZygote, "zygote"}};
 
 constexpr const char* step_name(wire::WardenStep step) {
   constexpr const char* kNames[] = {"none", "its orders", "the tmpfs", "its files", "fork", "descriptors", "limits", "the uid", "capabilities", "landlock", "seccomp", "exec", "the kill", "the root", "the binds", "/proc", "the zygote"};
@@ -145,6 +149,10 @@ struct Sandbox::Impl {
   std::string home;  ///< profile container: the directory of its runs
   UniqueFd home_lock;
   std::vector<std::uint64_t> tokens;
+  std::optional<CgroupTree> tree;  ///< the warden, the zygote and all runs are in its one leaf: to join costs no run anything
+  CgroupLeaf leaf;
+  std::uint64_t memory_before = 0; ///< charged before the first run
+  WorkerLimits held;               ///< limits of the leaf, as set last
 
   explicit Impl(Poller made) : poller(std::move(made)) {}
   ~Impl() {
@@ -154,7 +162,34 @@ struct Sandbox::Impl {
     (void)warden.reap(after(system_clock().now(), Millis(250)));
     std::error_code ignored;
     if (!home.empty()) std::filesystem::remove_all(home, ignored);
+    (void)leaf.remove();  // what is left of it by a worker that was killed goes with the worker's own
   }
+
+  /// A leaf for all of the sandbox, as far as this host has one. Never an error: the layers say what there is.
+  void make_leaf(std::uint32_t left_out, std::uint32_t& held_layers) {
+    auto made = CgroupTree::create("sandbox");
+    if (!made) return;
+    auto one = made->make_leaf("runs", {});
+    if (!one || !one->join(warden.pid())) return;
+    tree.emplace(std::move(*made));
+    leaf = std::move(*one);
+    const auto holds = [](LimitLayer by) { return by == LimitLayer::cgroup_v1 || by == LimitLayer::cgroup_v2; };
+    if (holds(tree->layers().memory)) held_layers |= layer::kMemoryCgroup;
+    if (holds(tree->layers().processes)) held_layers |= layer::kProcessCgroup;
+    if (leaf.cpu()) held_layers |= layer::kCpuCgroup;
+    held_layers &= ~left_out;
+  }
+
+  /// The limits of a run, where they differ from the last one's.
+  void hold(const SandboxLimits& limits) {
+    WorkerLimits wanted;
+    if (has("memory_cgroup")) wanted.memory_bytes = memory_before + limits.memory_bytes + limits.disk_bytes + kKernelMemory;
+    if (has("process_cgroup")) wanted.processes = limits.processes + kOwnProcesses;
+    if (wanted == held) return;
+    // What cannot be lowered now is lowered before the next run; the looks hold meanwhile.
+    if (leaf.set_limits(wanted)) held = wanted;
+  }
+  bool has(std::string_view name) const { return std::ranges::find(layers, name) != layers.end(); }
   Impl(const Impl&) = delete;
   Impl& operator=(const Impl&) = delete;
 
@@ -181,7 +216,7 @@ Sandbox::Sandbox(Sandbox&&) noexcept = default;
 Sandbox& Sandbox::operator=(Sandbox&&) noexcept = default;
 Sandbox::~Sandbox() = default;
 SandboxProfile Sandbox::profile() const { return impl_->profile; }
-bool Sandbox::has_zygote() const { return std::ranges::find(impl_->layers, "zygote") != impl_->layers.end(); }
+bool Sandbox::has_zygote() const { return impl_->has("zygote"); }
 const std::vector<std::string>& Sandbox::layers() const { return impl_->layers; }
 
 Result<Sandbox> Sandbox::start(const SandboxOptions& options, TimePoint deadline) {
@@ -233,11 +268,13 @@ Result<Sandbox> Sandbox::start(const SandboxOptions& options, TimePoint deadline
     impl->socket = std::move(sockets.first);
     sockets.second.reset();
     DROVER_CHECK(impl->poller.add(impl->socket.get(), kFromWarden));
+    std::uint32_t held = 0;
+    impl->make_leaf(left_out, held);
     const auto pid = static_cast<std::uint32_t>(impl->warden.pid());
     // Without a PID namespace a uid is all that tells a run: no two wardens of one host may share any.
     const std::uint32_t uid_first = profile == SandboxProfile::userns ? 0 : container ? kUidFirst + (pid & 0x3fffff) * kUidsOfContainer : kUidFirst + pid % 200 * kUidCount;
     const wire::WardenSetup setup{.binds = static_cast<std::uint32_t>(binds.size()), .blob_bytes = static_cast<std::uint32_t>(words.size()), .filter_bytes = static_cast<std::uint32_t>(filter.size()), .leave_out = left_out,
-                                  .uid_first = uid_first, .uid_count = container ? kUidsOfContainer : uid_first != 0 ? kUidCount : 0, .zygote_argc = static_cast<std::uint32_t>(zygote.size()), .home = container ? 1U : 0U};
+                                  .uid_first = uid_first, .uid_count = container ? kUidsOfContainer : uid_first != 0 ? kUidCount : 0, .zygote_argc = static_cast<std::uint32_t>(zygote.size()), .home = container ? 1U : 0U, .first_to_go = (held & layer::kMemoryCgroup) != 0 ? 1U : 0U};
     const int parts[] = {blob.fd(), program.fd()};
     DROVER_CHECK(send_message(impl->socket.get(), std::as_bytes(std::span(&setup, 1)), parts));
     Result<std::optional<Impl::Word>> word = std::nullopt;
@@ -248,13 +285,16 @@ Result<Sandbox> Sandbox::start(const SandboxOptions& options, TimePoint deadline
     }
     if (!*word) return fail(ErrorCode::timed_out, "starting a sandbox: no word from its warden");
     const wire::WardenReply& reply = (*word)->reply;
+    held |= reply.layers;
     if (reply.kind != wire::WardenKind::ready) {
       not_this(Error::from_errno(reply.error, std::string("making ") + step_name(reply.step)).what());
       continue;
     }
     for (const auto& [bit, name] : kLayers)
-      if ((reply.layers & bit) != 0) impl->layers.emplace_back(name);
-    if (const std::uint32_t missing = required & ~reply.layers; missing != 0) {
+      if ((held & bit) != 0) impl->layers.emplace_back(name);
+    std::ranges::sort(impl->layers);
+    impl->memory_before = impl->leaf.usage().memory_bytes;
+    if (const std::uint32_t missing = required & ~held; missing != 0) {
       std::string names;
       for (const auto& [bit, name] : kLayers)
         if ((missing & bit) != 0) names += (names.empty() ? "" : ", ") + std::string(name);
@@ -295,6 +335,10 @@ Result<SandboxEnd> Sandbox::run(const SandboxRun& run, const std::function<bool(
   }
   if (run.channel >= 0) fds.push_back(run.channel);
   const SandboxLimits& l = run.limits;
+  i.hold(l);
+  const std::uint64_t oom_before = i.leaf.oom_kills();
+  const std::optional<Nanos> cpu_before = i.has("cpu_cgroup") ? i.leaf.cpu() : std::nullopt;
+  const auto cpu_in_leaf = [&] { return cpu_before ? i.leaf.cpu().value_or(*cpu_before) - *cpu_before : Nanos(0); };
   const std::uint32_t number = ++i.runs;
   const wire::WardenRun message{.argc = static_cast<std::uint32_t>(run.argv.size()), .envc = static_cast<std::uint32_t>(env.size()), .files = static_cast<std::uint32_t>(run.files.size()),
                                 .blob_bytes = static_cast<std::uint32_t>(strings.size()), .number = number, .take = run.take.empty() ? 0U : 1U, .channel = run.channel >= 0 ? 1U : 0U, .zygote = run.from_zygote ? 1U : 0U, .cpu_ns = l.cpu.count(), .wall_ns = l.wall.count(),
@@ -308,7 +352,7 @@ Result<SandboxEnd> Sandbox::run(const SandboxRun& run, const std::function<bool(
   DROVER_CHECK(i.poller.add(errors.read_end.get(), kFromErrors));
 
   SandboxEnd end;
-  bool cancelled = false, flooded = false;
+  bool cancelled = false, flooded = false, over_cpu = false;
   const auto cancel = [&] {
     wire::WardenRun word{.kind = wire::WardenKind::cancel, .number = number};
     return send_message(i.socket.get(), std::as_bytes(std::span(&word, 1)));
@@ -329,7 +373,7 @@ Result<SandboxEnd> Sandbox::run(const SandboxRun& run, const std::function<bool(
       if (over) return;  // a flood is taken in turns
     }
   };
-  const TimePoint give_up = after(system_clock().now(), l.wall + kEndPatience);
+  const TimePoint give_up = after(system_clock().now(), 2 * l.wall + kEndPatience);
   std::optional<Impl::Word> word;
   while (!word) {
     const TimePoint now = system_clock().now();
@@ -337,7 +381,8 @@ Result<SandboxEnd> Sandbox::run(const SandboxRun& run, const std::function<bool(
     (void)i.poller.wait(std::min(give_up, after(now, kAskStop)), i.tokens);
     drain(output.read_end, end.output, l.output_bytes, flooded);
     drain(errors.read_end, end.errors, l.error_bytes, end.errors_cut);
-    if (!cancelled && (flooded || (stop && stop()))) {
+    over_cpu = over_cpu || cpu_in_leaf() >= l.cpu + kUncounted;
+    if (!cancelled && (over_cpu || flooded || (stop && stop()))) {
       cancelled = true;
       DROVER_CHECK(cancel());
     }
@@ -362,6 +407,8 @@ Result<SandboxEnd> Sandbox::run(const SandboxRun& run, const std::function<bool(
                 Error::from_errno(reply.error, std::string("sandbox: ") + step_name(reply.step)).what());
   }
   end.cpu = Nanos(reply.user_ns + reply.system_ns);
+  if (const Nanos all = cpu_in_leaf(); all > end.cpu + kUncounted) end.cpu = all;
+  if (reply.starved_ns >= 0) end.starved = Nanos(reply.starved_ns);
   end.wall = Nanos(reply.wall_ns);
   end.rss_peak_bytes = reply.rss_peak_bytes;
   end.processes_peak = reply.processes_peak;
@@ -378,6 +425,8 @@ Result<SandboxEnd> Sandbox::run(const SandboxRun& run, const std::function<bool(
   }
   // The kernel's own word on a limit, where our look came too late.
   if (end.kind == SandboxEndKind::signalled && (end.code == SIGXCPU || end.cpu >= l.cpu)) end.kind = SandboxEndKind::cpu_limit;
+  if (over_cpu && end.kind == SandboxEndKind::cancelled) end.kind = SandboxEndKind::cpu_limit;
+  if (i.leaf.oom_kills() != oom_before) end.kind = SandboxEndKind::memory_limit;
   if (flooded) end.kind = SandboxEndKind::output_limit;
   if (word->fd.valid() && reply.taken_bytes <= run.take_max) {
     DROVER_TRY(end.taken, read_whole(word->fd.get(), run.take_max));

@@ -16,7 +16,7 @@ for module in preload.split(","):
             pass  # a candidate that needs it is told so
 programs = {name: compile(source, name, "exec") for name, source in zip(names, sources)}
 
-LANDLOCK, CHANNEL, NO_CAPABILITIES, SECCOMP, NAMESPACE = 1, 2, 4, 8, 16
+LANDLOCK, CHANNEL, NO_CAPABILITIES, SECCOMP, NAMESPACE, FIRST_TO_GO = 1, 2, 4, 8, 16, 32
 home = os.environ["HOME"]
 libc = ctypes.CDLL(None, use_errno=True)
 libc.syscall.restype = ctypes.c_long
@@ -62,6 +62,13 @@ def lock_down(words, fds):
     os.setsid()
     os.chdir(home)
     os.umask(0o077)
+    if flags & FIRST_TO_GO:  # of all in its memory cgroup
+        try:
+            adjust = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
+            os.write(adjust, b"1000")
+            os.close(adjust)
+        except OSError:
+            pass
     for what, value in ((resource.RLIMIT_CPU, cpu), (resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, file), (resource.RLIMIT_NOFILE, files), (resource.RLIMIT_MEMLOCK, memlock),
                         (resource.RLIMIT_MSGQUEUE, 0), (resource.RLIMIT_STACK, stack), (resource.RLIMIT_AS, address)):
         if value or what in (resource.RLIMIT_CORE, resource.RLIMIT_MSGQUEUE):

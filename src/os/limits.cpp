@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 #include <signal.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -14,10 +15,10 @@
 #include <optional>
 
 #include "os/cgroup_paths.hpp"
+#include "os/file_facts.hpp"
 #include "os/helper_process.hpp"
 #include "os/pidfd.hpp"
 #include "os/proc_file.hpp"
-#include "os/process_stats.hpp"
 
 namespace drover {
 namespace {
@@ -97,42 +98,24 @@ void kill_all_in(const std::string& directory) {
   kill_one_by_one(directory);
 }
 
-std::uint64_t pid_namespace_inode() {
-  struct stat facts{};
-  return ::stat("/proc/self/ns/pid", &facts) == 0 ? facts.st_ino : 0;
-}
-
-/// Names are drover.<label>.<pid namespace>.<pid>.<start time>: who made it, beyond doubt.
+/// drover.<label>.<a number nobody else has>.
 std::string own_name(std::string_view label) {
-  const std::uint64_t start = start_time_ticks(::getpid()).value_or(0);
   static std::atomic<unsigned> count{0};
-  const unsigned number = count.fetch_add(1);  // a second tree of the same process
   std::string plain(label.substr(0, 40));
   for (char& letter : plain)
     if ((letter < 'a' || letter > 'z') && (letter < '0' || letter > '9')) letter = '-';
-  return fmt::format("{}{}{}.{}.{}.{}", kPrefix, plain, number > 0 ? fmt::format("-{}", number) : "", pid_namespace_inode(), ::getpid(),
-                     start);
+  timespec now{};
+  ::clock_gettime(CLOCK_REALTIME, &now);
+  return fmt::format("{}{}.{}{:09}.{}.{}", kPrefix, plain, now.tv_sec, now.tv_nsec, ::getpid(), count.fetch_add(1));
 }
 
-bool maker_is_dead(std::string_view name) {
-  std::uint64_t numbers[3];
-  for (int i = 2; i >= 0; --i) {
-    const auto dot = name.rfind('.');
-    if (dot == std::string_view::npos) return false;
-    const auto number = number_in(name.substr(dot + 1));
-    if (!number) return false;
-    numbers[i] = *number;
-    name = name.substr(0, dot);
-  }
-  if (numbers[0] != pid_namespace_inode()) return false;  // its pids mean nothing here
-  const auto start = start_time_ticks(static_cast<pid_t>(numbers[1]));
-  return !start || *start != numbers[2];
-}
-
+/// Whoever made a cgroup holds its lock as long as it lives, in whatever PID namespace that is.
 void sweep_leftovers(const std::string& parent) {
   for (const std::string& name : subdirectories(parent)) {
-    if (!name.starts_with(kPrefix) || !maker_is_dead(name)) continue;
+    if (!name.starts_with(kPrefix)) continue;
     const std::string directory = parent + "/" + name;
+    const auto dead = lock_directory(directory);
+    if (!dead) continue;
     for (const std::string& leaf : subdirectories(directory)) kill_all_in(directory + "/" + leaf);
     kill_all_in(directory);
     (void)remove_tree(directory);  // busy: the next start gets it
@@ -167,6 +150,31 @@ std::vector<int> CgroupLeaf::procs_fds() const {
   return fds;
 }
 
+Result<void> CgroupLeaf::join(pid_t pid) const {
+  for (const Directory& directory : directories_) DROVER_CHECK(write_proc_file(directory.path + "/cgroup.procs", std::to_string(pid)));
+  return {};
+}
+
+Result<void> CgroupLeaf::set_limits(const WorkerLimits& limits) {
+  for (const Directory& directory : directories_) {
+    const auto put = [&directory](const char* name, std::uint64_t value, const char* unlimited) -> Result<void> {
+      return write_proc_file(directory.path + name, value == 0 ? std::string(unlimited) : std::to_string(value));
+    };
+    if (directory.memory && directory.is_v2) {
+      DROVER_CHECK(put("/memory.max", limits.memory_bytes, "max"));
+      if (has_file(directory.path, "memory.swap.max")) DROVER_CHECK(write_proc_file(directory.path + "/memory.swap.max", limits.memory_bytes == 0 ? "max" : "0"));
+    } else if (directory.memory) {
+      // Memory and swap together are never less than memory alone: which is set first depends on the direction.
+      const bool swap = has_file(directory.path, "memory.memsw.limit_in_bytes");
+      const bool widened = swap && put("/memory.memsw.limit_in_bytes", limits.memory_bytes, "-1").has_value();
+      DROVER_CHECK(put("/memory.limit_in_bytes", limits.memory_bytes, "-1"));
+      if (swap && !widened) DROVER_CHECK(put("/memory.memsw.limit_in_bytes", limits.memory_bytes, "-1"));
+    }
+    if (directory.pids) DROVER_CHECK(put("/pids.max", limits.processes, "max"));
+  }
+  return {};
+}
+
 Result<bool> CgroupLeaf::kill() const {
   for (const Directory& directory : directories_) {
     if (!directory.is_v2 || !has_file(directory.path, "cgroup.kill")) continue;
@@ -183,13 +191,26 @@ bool CgroupLeaf::is_empty() const {
   return true;
 }
 
+std::uint64_t CgroupLeaf::oom_kills() const {
+  for (const Directory& directory : directories_)
+    if (directory.memory) return counter(directory.path + (directory.is_v2 ? "/memory.events" : "/memory.oom_control"), "oom_kill");
+  return 0;
+}
+
+std::optional<Nanos> CgroupLeaf::cpu() const {
+  for (const Directory& directory : directories_)
+    if (directory.is_v2 && has_file(directory.path, "cpu.stat")) return Nanos(std::chrono::microseconds(counter(directory.path + "/cpu.stat", "usage_usec")));
+  return std::nullopt;
+}
+
 LeafUsage CgroupLeaf::usage() const {
   LeafUsage usage;
+  usage.oom_kills = oom_kills();
   for (const Directory& directory : directories_) {
     if (directory.memory) {
       const char* peak = directory.is_v2 ? "/memory.peak" : "/memory.max_usage_in_bytes";
       usage.memory_peak_bytes = number_in(read_proc_file(directory.path + peak).value_or("")).value_or(0);
-      usage.oom_kills = counter(directory.path + (directory.is_v2 ? "/memory.events" : "/memory.oom_control"), "oom_kill");
+      usage.memory_bytes = number_in(read_proc_file(directory.path + (directory.is_v2 ? "/memory.current" : "/memory.usage_in_bytes")).value_or("")).value_or(0);
     }
     if (directory.pids) usage.fork_refusals = counter(directory.path + "/pids.events", "max");
   }
@@ -262,6 +283,9 @@ Result<CgroupTree> CgroupTree::create(std::string_view label) {
                   .path = parent->path + "/" + name};
     if (!mount.is_v2 && !branch.memory && !branch.pids) continue;
     if (::mkdir(branch.path.c_str(), 0755) != 0) continue;
+    auto lock = lock_directory(branch.path);
+    if (!lock) continue;  // another start took it for a leftover, between the two
+    branch.lock = std::move(*lock);
     branch.kill = mount.is_v2 && can_write(branch.path, "cgroup.kill");
     if (mount.is_v2) {
       if (branch.memory) branch.memory = write_proc_file(branch.path + "/cgroup.subtree_control", "+memory").has_value();
@@ -282,6 +306,11 @@ Result<CgroupTree> CgroupTree::create(std::string_view label) {
   if (!have_memory) tree.layers_.memory = LimitLayer::polling;
   if (!have_pids) tree.layers_.processes = ::geteuid() != 0 ? LimitLayer::rlimit : LimitLayer::absent;
   return tree;
+}
+
+void CgroupTree::sweep() {
+  for (const CgroupMount& mount : cgroup_mounts())
+    for (const std::string& level : mount.own_directory_and_parents()) sweep_leftovers(level);
 }
 
 CgroupTree& CgroupTree::operator=(CgroupTree&& other) noexcept {
@@ -309,20 +338,9 @@ Result<CgroupLeaf> CgroupTree::make_leaf(std::string_view name, const WorkerLimi
     const std::string procs = made.path + "/cgroup.procs";
     made.procs.reset(::open(procs.c_str(), O_WRONLY | O_CLOEXEC));
     if (!made.procs) return fail_errno(errno, "open '" + procs + "'");
-    if (made.memory && limits.memory_bytes > 0) {
-      const std::string bytes = std::to_string(limits.memory_bytes);
-      if (made.is_v2) {
-        DROVER_CHECK(write_proc_file(made.path + "/memory.max", bytes));
-        if (has_file(made.path, "memory.swap.max")) DROVER_CHECK(write_proc_file(made.path + "/memory.swap.max", "0"));
-        if (has_file(made.path, "memory.oom.group")) DROVER_CHECK(write_proc_file(made.path + "/memory.oom.group", "1"));
-      } else {
-        DROVER_CHECK(write_proc_file(made.path + "/memory.limit_in_bytes", bytes));
-        if (has_file(made.path, "memory.memsw.limit_in_bytes"))
-          DROVER_CHECK(write_proc_file(made.path + "/memory.memsw.limit_in_bytes", bytes));
-      }
-    }
-    if (made.pids && limits.processes > 0) DROVER_CHECK(write_proc_file(made.path + "/pids.max", std::to_string(limits.processes)));
+    if (made.memory && made.is_v2 && limits.memory_bytes > 0 && has_file(made.path, "memory.oom.group")) DROVER_CHECK(write_proc_file(made.path + "/memory.oom.group", "1"));
   }
+  if (limits.memory_bytes > 0 || limits.processes > 0) DROVER_CHECK(leaf.set_limits(limits));
   return leaf;
 }
 

@@ -908,6 +908,7 @@ void Supervisor::end_all(TimePoint now) {
     watchdog_->kill();
     (void)watchdog_->wait_gone(after(clock_.now(), Seconds(1)));
   }
+  CgroupTree::sweep();  // workers are killed, and what they made (sandboxes do) has nobody else
   for (auto& slot : links_)
     for (auto& link : slot) (void)link->cgroup.kill();
   // After a host fault some tasks have no recorded ending, and some tasks came too late. Nobody waits for ever: what was leased

@@ -152,7 +152,7 @@ void build_root(const char** strings) {
   if (syscall(SYS_pivot_root, ".", ".") != 0 || umount2(".", MNT_DETACH) != 0 || chdir("/") != 0) give_up(WardenStep::root);
   warden.layers |= layer::kMountNamespace;
   // Only its own processes are there for a candidate (hidepid), all for us. Where /proc may not be mounted, limits are the rlimits.
-  if (mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, "hidepid=2") == 0) warden.layers |= layer::kProc;
+  if (uses(layer::kProc) && mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, "hidepid=2") == 0) warden.layers |= layer::kProc;
   if (uses(layer::kReadOnlyRoot)) {
     if (mount(nullptr, "/", nullptr, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV, nullptr) != 0) give_up(WardenStep::root);
     warden.layers |= layer::kReadOnlyRoot;
@@ -203,6 +203,8 @@ struct Usage {
   std::int64_t cpu_ns = 0;
   std::uint64_t rss_bytes = 0;
   std::uint32_t processes = 0;
+  std::uint64_t threads = 0;
+  std::int64_t starved_ns = 0;  ///< the most that one of them waited for a core; looked at when asked for
 };
 
 /// Calls `visit(name)` for each entry; false as soon as that is, or when the directory cannot be read.
@@ -234,6 +236,14 @@ bool read_proc(int directory, const char* process, const char* name, char (&text
   return size > 0;
 }
 
+/// The digits `text` begins with; what follows them does not matter. -1: none.
+std::int64_t number_at(const char* text) {
+  if (text == nullptr || *text < '0' || *text > '9') return -1;
+  std::int64_t value = 0;
+  for (; *text >= '0' && *text <= '9' && value < INT64_MAX / 20; ++text) value = value * 10 + (*text - '0');
+  return value;
+}
+
 /// Whether it is of the run, where the rest of the host is in the same /proc. The owner of its directory is its uid, or root when it has made
 /// itself undumpable.
 bool is_of_run(int directory, const char* name) {
@@ -244,11 +254,11 @@ bool is_of_run(int directory, const char* name) {
   char text[1024];
   if (!read_proc(directory, name, "/status", text)) return false;
   const char* const uid = strstr(text, "\nUid:\t");
-  return uid != nullptr && bare::parse_number(uid + 6) == static_cast<long>(warden.uid);
+  return uid != nullptr && number_at(uid + 6) == static_cast<std::int64_t>(warden.uid);
 }
 
 /// Of all processes but us: those that live, and those they waited for.
-Usage look() {
+Usage look(bool starved = false) {
   Usage usage;
   const int directory = open("/proc", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (directory < 0) return usage;
@@ -270,7 +280,13 @@ Usage look() {
     }
     usage.cpu_ns += static_cast<std::int64_t>(value[14] + value[15] + value[16] + value[17]) * (1'000'000'000 / ticks);
     usage.rss_bytes += value[24] * static_cast<std::uint64_t>(page);
+    usage.threads += value[20];
     ++usage.processes;
+    // Run delay is the second of its numbers (kernel: sched-stats.rst).
+    if (starved && read_proc(directory, name, "/schedstat", text)) {
+      const char* const delay = strchr(text, ' ');
+      if (const std::int64_t waited = delay != nullptr ? number_at(delay + 1) : 0; waited > usage.starved_ns) usage.starved_ns = waited;
+    }
     return true;
   });
   close(directory);
@@ -377,6 +393,14 @@ void limit(int words, __rlimit_resource_t resource, std::uint64_t value, std::ui
   if (setrlimit(resource, &both) != 0) child_failed(words, WardenStep::rlimit);
 }
 
+/// Of all that a limit of memory holds for, the kernel is to kill the candidate's.
+void offer_to_killer() {
+  const int file = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+  if (file < 0) return;
+  (void)!write(file, "1000", 4);
+  close(file);
+}
+
 [[noreturn]] void become_candidate(const WardenRun& run, const int* fds, char* const* argv, char* const* env, std::uint32_t uid, int words) {
   for (int i = 0; i < 3; ++i)
     if (dup2(fds[1 + i], i) < 0) child_failed(words, WardenStep::fds);
@@ -386,6 +410,7 @@ void limit(int words, __rlimit_resource_t resource, std::uint64_t value, std::ui
   setsid();
   if (chdir(warden.home) != 0) child_failed(words, WardenStep::tmpfs);
   umask(077);
+  if (warden.setup.first_to_go != 0) offer_to_killer();
   const std::uint64_t seconds = static_cast<std::uint64_t>(run.cpu_ns / 1'000'000'000) + 2;
   limit(words, RLIMIT_CPU, seconds, seconds);  // the backstop of the look at all of them
   limit(words, RLIMIT_CORE, 0, 0);
@@ -601,11 +626,18 @@ int take(const char* name, WardenReply& reply) {
 /// Waits for the end of the first process, for a limit, or for the owner's word.
 void watch(const WardenRun& run, pid_t first, WardenReply& reply, Reaped& sum) {
   const std::int64_t begin = bare::now_ns(CLOCK_MONOTONIC);
-  std::int64_t next_look = begin + kLookNs;
+  std::int64_t next_look = begin + kLookNs, wall_ns = run.wall_ns;
   for (;;) {
     const std::int64_t now = bare::now_ns(CLOCK_MONOTONIC);
     reply.wall_ns = now - begin;
-    if (reply.wall_ns >= run.wall_ns) reply.limit = WardenLimit::wall;
+    if (reply.wall_ns >= wall_ns) {
+      // The wall is for sleepers: what it waited for a core is given back, up to as much again.
+      const Usage usage = has(layer::kProc) ? look(true) : Usage{};
+      if (usage.processes == 1 && usage.threads == 1 && sum.count == 0) reply.starved_ns = usage.starved_ns;
+      const std::int64_t more = run.wall_ns + (usage.starved_ns < run.wall_ns ? usage.starved_ns : run.wall_ns);
+      if (more > wall_ns + kLookNs) wall_ns = more;
+      else reply.limit = WardenLimit::wall;
+    }
     if (now >= next_look && has(layer::kProc)) {
       const Usage usage = look();
       if (usage.rss_bytes > reply.rss_peak_bytes) reply.rss_peak_bytes = usage.rss_bytes;
@@ -615,7 +647,7 @@ void watch(const WardenRun& run, pid_t first, WardenReply& reply, Reaped& sum) {
       next_look = bare::now_ns(CLOCK_MONOTONIC) + kLookNs;
     }
     if (reply.limit != WardenLimit::none) return;
-    std::int64_t wait = begin + run.wall_ns - now;
+    std::int64_t wait = begin + wall_ns - now;
     if (has(layer::kProc) && next_look - now < wait) wait = next_look - now;  // else there is nothing to look at before the wall
     if (wait < 0) wait = 0;
     const timespec time{.tv_sec = static_cast<time_t>(wait / 1'000'000'000), .tv_nsec = wait % 1'000'000'000};
@@ -704,7 +736,7 @@ void start_zygote(char* const* argv) {
 pid_t fork_from_zygote(const WardenRun& run, const int* fds, const char** argv, std::uint32_t uid, int words, int space) {
   static char message[kWardenBlobBytesMax + 512];
   const std::uint64_t numbers[] = {uid,
-                                   (has(layer::kLandlock) ? 1u : 0u) | (run.channel != 0 ? 2u : 0u) | (has(layer::kNoCapabilities) ? 4u : 0u) | (has(layer::kSeccomp) ? 8u : 0u) | (space >= 0 ? 16u : 0u),
+                                   (has(layer::kLandlock) ? 1u : 0u) | (run.channel != 0 ? 2u : 0u) | (has(layer::kNoCapabilities) ? 4u : 0u) | (has(layer::kSeccomp) ? 8u : 0u) | (space >= 0 ? 16u : 0u) | (warden.setup.first_to_go != 0 ? 32u : 0u),
                                    static_cast<std::uint64_t>(run.cpu_ns / 1'000'000'000) + 2,
                                    run.file_bytes,
                                    run.open_files,

@@ -29,7 +29,7 @@ namespace warden_layer {
 inline constexpr std::uint32_t kPidNamespace = 1, kMountNamespace = 2, kNetNamespace = 4, kIpcNamespace = 8, kUtsNamespace = 16;
 inline constexpr std::uint32_t kReadOnlyRoot = 32, kPrivateTmpfs = 64, kOwnUid = 128, kNoCapabilities = 256, kNoNewPrivileges = 512;
 inline constexpr std::uint32_t kLandlock = 1024, kSeccomp = 2048, kProc = 4096, kLandlockScope = 8192, kZygote = 16384;
-inline constexpr std::uint32_t kAll = 32767;
+inline constexpr std::uint32_t kMemoryCgroup = 32768, kProcessCgroup = 65536, kCpuCgroup = 131072;  // the owner's to make
 }  // namespace warden_layer
 
 struct WardenSetup {
@@ -43,6 +43,7 @@ struct WardenSetup {
   std::uint32_t uid_count = 0;
   std::uint32_t zygote_argc = 0;   ///< its argv follows the binds; 0: none
   std::uint32_t home = 0;          ///< 1: no namespaces; the last string is the directory runs work in, owned by the warden from now on
+  std::uint32_t first_to_go = 0;   ///< 1: a limit of memory holds for all of the sandbox; candidates offer themselves to the kernel's killer
 };
 
 struct WardenRun {
@@ -53,7 +54,7 @@ struct WardenRun {
   std::uint32_t take = 0;          ///< 1: the last string names a file to be handed out at the end
   std::uint32_t channel = 0;       ///< 1: the last descriptor becomes descriptor 3
   std::uint32_t zygote = 0;        ///< 1: argv[0] names one of the zygote's programs, the rest is its argv
-  std::int64_t cpu_ns = 0, wall_ns = 0;
+  std::int64_t cpu_ns = 0, wall_ns = 0;  ///< wall: not counting what it waited for a core, up to as much again
   std::uint64_t memory_bytes = 0;  ///< resident, all processes together, looked at every 10 ms
   std::uint64_t address_bytes = 0; ///< RLIMIT_AS; 0: none
   std::uint64_t tmpfs_bytes = 0, tmpfs_inodes = 0, file_bytes = 0, stack_bytes = 0;
@@ -75,6 +76,7 @@ struct WardenReply {
   std::uint32_t processes_peak = 0;
   std::uint32_t left_behind = 0;   ///< processes that outlived the first one
   std::int64_t user_ns = 0, system_ns = 0, wall_ns = 0;
+  std::int64_t starved_ns = -1;    ///< how long it waited for a core, by the kernel's count, where the wall ended it; -1: unknown (more than one thread or process, or no /proc)
   std::uint64_t rss_peak_bytes = 0;  ///< of all processes at a look, or of the largest by the kernel's count
   std::uint64_t taken_bytes = 0;   ///< of the file handed out, whose descriptor comes along; ~0: it was not there
 };

@@ -60,7 +60,10 @@ TEST(Judge, AKilledBatchGoesOnAndItsAnswerIsThatOfOneThatWasNot) {
   const json whole = run(scratch, {"judge", "batch", "in.jsonl", "whole.jsonl", "--job", "whole", "--json", "--progress", "none"}).last_json();
   {
     Started killed(scratch, drover({"judge", "batch", "in.jsonl", "out.jsonl", "--job", "killed", "--progress", "none"}));
-    ASSERT_TRUE(eventually([&] { return !read_file(scratch / "out.jsonl.partial").empty() || fs::exists(scratch / "out.jsonl"); })) << killed.err();
+    ASSERT_TRUE(eventually([&] {
+      const json status = run(scratch, {"status", "killed", "--json"}).last_json();
+      return status.is_object() && status["counts"]["completed"] > 0;
+    })) << killed.err();
     killed.signal(SIGKILL);
     killed.wait();
   }
@@ -94,6 +97,38 @@ TEST(Judge, ASubmissionThatAStopCutsOffIsJudgedByTheNextRun) {
   ASSERT_EQ(all.size(), 2U);
   EXPECT_EQ(all[0]["tests"][0]["run"], "cpu_limit") << all[0];
   EXPECT_EQ(all[1]["outcome"], "all_passed");
+}
+
+// At a limit's edge a loaded host must not decide: judged again at the end, one at a time, as many as the budget allows.
+TEST(Judge, WhatIsAtALimitsEdgeIsJudgedOnceMoreAtTheEnd) {
+  const Scratch scratch;
+  if (no_sandbox(scratch)) GTEST_SKIP() << "this host allows no sandbox";
+  if (!fs::exists("/usr/bin/python3")) GTEST_SKIP() << "python3 is not here";
+  {
+    std::ofstream file(scratch / "in.jsonl");
+    for (int i = 0; i < 5; ++i) {  // one plain, three at the edge, one beyond it
+      const json one{{"id", std::to_string(i)}, {"language", "python"}, {"code", "import time\nwhile time.process_time() < " + std::string(i == 0 ? "0" : i == 4 ? "2" : "0.85") + ": pass\nprint(" + std::to_string(i) + ")"},
+                     {"tests", {{{"input", ""}, {"output", std::to_string(i)}}}}, {"limits", {{"cpu_seconds", 1}}}};
+      file << one.dump() << "\n";
+    }
+  }
+  const Ended ended = run(scratch, {"judge", "batch", "in.jsonl", "out.jsonl", "--job", "edge", "--rerun-budget", "2", "--json", "--progress", "none"});
+  ASSERT_EQ(ended.status, 0) << ended.all();
+  const json result = ended.last_json();
+  EXPECT_EQ(result["figures"]["rerun"], 2) << result;
+  EXPECT_EQ(result["figures"]["rerun_over_budget"], 1) << result;
+  std::istringstream lines(read_file(scratch / "out.jsonl"));
+  std::vector<json> all;
+  for (std::string line; std::getline(lines, line);) all.push_back(json::parse(line, nullptr, false));
+  ASSERT_EQ(all.size(), 5U);
+  const int reruns[] = {0, 1, 1, 0, 0};
+  for (std::size_t i = 0; i < 5; ++i) {
+    EXPECT_EQ(all[i]["outcome"], i < 4 ? "all_passed" : "none_passed") << all[i];
+    EXPECT_EQ(all[i]["measured"]["near_limit"], i > 0 && i < 4) << all[i];
+    EXPECT_EQ(all[i]["measured"]["reruns"], reruns[i]) << all[i];
+    EXPECT_EQ(all[i]["measured"]["repeat"], i == 3) << all[i];
+  }
+  EXPECT_EQ(all[4]["tests"][0]["run"], "cpu_limit") << "ended at 1.2 times the limit is final";
 }
 
 TEST(Judge, EqualSubmissionsAreJudgedOnce) {

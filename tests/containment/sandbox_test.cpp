@@ -14,6 +14,7 @@
 #include <fstream>
 #include <iterator>
 #include <set>
+#include <thread>
 
 #include "os/clock.hpp"
 #include "os/process_tree.hpp"
@@ -91,10 +92,8 @@ TEST_P(SandboxOf, EveryEndIsToldAsWhatItWas) {
   const SandboxLimits small{.cpu = Millis(300), .wall = Seconds(10), .memory_bytes = 64 << 20, .output_bytes = 1 << 20, .disk_bytes = 8 << 20, .inodes = 64, .processes = 20};
   EXPECT_EQ(end_of("spin", small).kind, SandboxEndKind::cpu_limit);
   EXPECT_EQ(end_of("spin_ignoring_all", small).kind, SandboxEndKind::cpu_limit);
-  if (has("proc")) {
+  if (has("proc") || has("cpu_cgroup")) {
     EXPECT_EQ(end_of("cpu_by_forks", small).kind, SandboxEndKind::cpu_limit);
-  }
-  if (has("proc")) {
     EXPECT_EQ(end_of("fork_bomb", small).kind, SandboxEndKind::cpu_limit);
   }
   SandboxLimits short_wall = small;
@@ -105,7 +104,7 @@ TEST_P(SandboxOf, EveryEndIsToldAsWhatItWas) {
   EXPECT_EQ(aborted.kind, SandboxEndKind::signalled);
   EXPECT_EQ(aborted.code, 6) << "PID 1 would have shown 11";
   EXPECT_EQ(end_of("segv", small).code, 11);
-  if (has("proc")) {
+  if (has("proc") || has("memory_cgroup")) {
     EXPECT_EQ(end_of("memory", small).kind, SandboxEndKind::memory_limit);
   }
   const SandboxEnd flood = end_of("flood", small);
@@ -210,10 +209,13 @@ TEST_P(SandboxOf, EachLayerStopsSomethingTheOthersDoNot) {
       {"seccomp,landlock,own_uid,no_capabilities,net_namespace", "mount", "", "done\n"},
       {"own_uid,no_capabilities,seccomp", "chroot", "", "done\n"},
       {"landlock", "open_write", "/proc/self/oom_score_adj", "done\n"},
-      {"own_uid", "forks", "", "done\n"},  // RLIMIT_NPROC does not bind root
+      {"own_uid,process_cgroup", "forks", "", "done\n"},  // RLIMIT_NPROC does not bind root
+      {"process_cgroup", "forks", "", "done\n"},          // of a run that stays root
   };
   for (const Case& one : cases) {
-    if (std::string_view(one.leave_out) == "own_uid" && !has("own_uid")) continue;
+    const std::string_view left = one.leave_out;
+    if (left == "own_uid,process_cgroup" && !has("own_uid")) continue;
+    if (left == "process_cgroup" && (has("own_uid") || !has("process_cgroup") || ::geteuid() != 0)) continue;
     if (!has("pid_namespace") && (std::string_view(one.leave_out).find("own_uid") != std::string_view::npos || std::string_view(one.leave_out).find("landlock") != std::string_view::npos)) continue;  // it refuses to work without them
     if (std::string_view(one.argument).starts_with("/proc/") && !has("proc")) continue;
     EXPECT_NE(said(one.deed, one.argument), one.without) << one.deed;
@@ -224,6 +226,73 @@ TEST_P(SandboxOf, EachLayerStopsSomethingTheOthersDoNot) {
     }
     sandbox = std::move(before);
   }
+}
+
+// What its parent does not wait for is in no account of the kernel's but the cgroup's.
+TEST_P(SandboxOf, CpuTimeOfChildrenNobodyWaitedForCounts) {
+  if (!has("cpu_cgroup")) GTEST_SKIP() << "no cgroup v2 here";
+  SandboxRun one = deed("cpu_by_forgotten_forks");
+  one.limits = {.cpu = Millis(300), .wall = Seconds(3), .processes = 20};
+  const SandboxEnd end = run(one);
+  EXPECT_EQ(end.kind, SandboxEndKind::cpu_limit);
+  EXPECT_GE(end.cpu, Millis(300));
+  start({.leave_out = "cpu_cgroup"});
+  EXPECT_EQ(run(one).kind, SandboxEndKind::wall_limit) << "then nothing sees it";
+}
+
+TEST_P(SandboxOf, MemoryIsHeldByTheKernelWhereNobodyLooks) {
+  if (!has("memory_cgroup") || !has("pid_namespace")) GTEST_SKIP() << "no memory cgroup here, or a profile that cannot work without /proc";
+  SandboxRun one = deed("memory");
+  one.limits = {.cpu = Seconds(5), .wall = Seconds(2), .memory_bytes = 32 << 20, .address_bytes = 256 << 20, .disk_bytes = 8 << 20, .processes = 1};
+  start({.leave_out = "proc"});
+  EXPECT_EQ(run(one).kind, SandboxEndKind::memory_limit);
+  EXPECT_EQ(said("exit", "0"), "") << "and the warden lives on";
+  start({.leave_out = "proc,memory_cgroup"});
+  EXPECT_EQ(run(one).kind, SandboxEndKind::wall_limit) << "then nothing sees it";
+}
+
+TEST_P(SandboxOf, WhoHidesItsFilesInProcIsSeenAllTheSame) {
+  if (!has("proc")) GTEST_SKIP() << "no /proc inside";
+  SandboxRun one = deed("undumpable");
+  one.limits = {.cpu = Seconds(5), .wall = Seconds(3), .memory_bytes = 32 << 20, .address_bytes = 256 << 20};
+  const SandboxEnd end = run(one);
+  EXPECT_EQ(end.kind, SandboxEndKind::memory_limit);
+  EXPECT_EQ(end.processes_peak, 2U);
+}
+
+TEST_P(SandboxOf, ASleeperIsNotStarved) {
+  if (!has("proc")) GTEST_SKIP() << "no /proc inside";
+  SandboxRun one = deed("sleep");
+  one.limits.wall = Millis(300);
+  const SandboxEnd end = run(one);
+  EXPECT_EQ(end.kind, SandboxEndKind::wall_limit);
+  ASSERT_TRUE(end.starved);
+  EXPECT_LT(*end.starved, Millis(200));
+}
+
+// Beside as many busy processes as take half of every core from it and more, a short wall must not end it.
+TEST_P(SandboxOf, WhoWaitsForACoreIsGivenTheTimeBack) {
+  if (!has("proc")) GTEST_SKIP() << "no /proc inside";
+  std::vector<pid_t> busy;
+  for (unsigned i = 0; i < 4 * std::thread::hardware_concurrency(); ++i) {
+    const pid_t pid = ::fork();
+    if (pid == 0)
+      for (;;) asm volatile("");
+    busy.push_back(pid);
+  }
+  SandboxRun one = deed("spin_a_while");
+  one.limits = {.cpu = Seconds(5), .wall = Millis(500)};  // its work takes most of it on a core of its own
+  std::vector<SandboxEnd> ends;
+  for (int i = 0; i < 3; ++i) ends.push_back(run(one));
+  for (const pid_t pid : busy) ::kill(pid, SIGKILL);
+  for (const pid_t pid : busy) ::waitpid(pid, nullptr, 0);
+  for (const SandboxEnd& end : ends)
+    if (end.kind == SandboxEndKind::wall_limit) {  // so starved that twice the wall was not enough: that is told
+      ASSERT_TRUE(end.starved);
+      EXPECT_GT(*end.starved, Millis(400));
+    } else {
+      EXPECT_EQ(end.kind, SandboxEndKind::exited);
+    }
 }
 
 TEST_P(SandboxOf, WaitingCostsNothing) {

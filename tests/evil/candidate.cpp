@@ -18,6 +18,7 @@
 #include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <ctime>
 #include <unistd.h>
 
 namespace {
@@ -98,6 +99,13 @@ int main(int argc, char** argv) {
     for (int signal = 1; signal < 65; ++signal) ::signal(signal, SIG_IGN);
     spin();
   }
+  if (deed == "spin_a_while") {  // 0.3 s of CPU time
+    timespec used{};
+    do {
+      ::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
+    } while (used.tv_sec == 0 && used.tv_nsec < 300'000'000);
+    return say(0);
+  }
   if (deed == "sleep") for (;;) ::pause();
   if (deed == "stop_self") {
     ::raise(SIGSTOP);
@@ -158,6 +166,27 @@ int main(int argc, char** argv) {
         ::_exit(0);
       }
       ::waitpid(child, nullptr, 0);
+    }
+  }
+  if (deed == "cpu_by_forgotten_forks") {  // the kernel adds what they used to nobody's account
+    ::signal(SIGCHLD, SIG_IGN);
+    for (;;) {
+      const pid_t child = ::fork();
+      if (child == 0) {
+        for (volatile std::uint64_t i = 0; i < 20'000'000; i = i + 1) {
+        }
+        ::_exit(0);
+      }
+      ::waitpid(child, nullptr, 0);
+    }
+  }
+  if (deed == "undumpable") {  // its files in /proc are root's
+    if (::fork() != 0) for (;;) ::pause();
+    ::prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+    for (;;) {
+      auto* const block = static_cast<char*>(std::malloc(16 << 20));
+      if (block == nullptr) for (;;) ::pause();
+      std::memset(block, 1, 16 << 20);
     }
   }
   if (deed == "daemon") {  // leaves a daemon behind and ends well

@@ -43,6 +43,7 @@ pid_t start_inside(const CgroupLeaf& leaf) {
     for (const int fd : leaf.procs_fds())
       if (::write(fd, "0", 1) != 1) ::_exit(90);
     (void)!::write(inside[1], "x", 1);
+    ::close_range(3, ~0U, 0);  // as an exec does: the lock of a maker is not its children's
     for (;;) ::pause();
   }
   ::close(inside[1]);

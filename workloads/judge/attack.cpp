@@ -71,9 +71,9 @@ struct Traces {
 };
 
 /// Whether docs/judge_threat_model.md says that this gets through: RLIMIT_NPROC does not hold for root, and in userns a run is the user who
-/// started it.
-bool is_known(std::string_view name, std::string_view profile) {
-  if ((name != "resources/process_limit" && name != "resources/forks") || profile != "userns") return false;
+/// started it. A cgroup holds it.
+bool is_known(std::string_view name, std::string_view profile, const std::vector<std::string>& layers) {
+  if ((name != "resources/process_limit" && name != "resources/forks") || profile != "userns" || std::ranges::find(layers, "process_cgroup") != layers.end()) return false;
   std::ifstream status("/proc/self/status");
   for (std::string line; std::getline(status, line);)
     if (line.starts_with("Uid:")) return std::strtoull(line.c_str() + 4, nullptr, 10) == 0;
@@ -127,7 +127,7 @@ Result<Found> attack_profile(const SlotOptions& slot, std::uint32_t workers, con
     auto& [contained, all] = found.kinds[one.name.substr(0, one.name.find('/'))];
     ++all;
     // Where an object of the candidate was let decide by the test, the verdict says that it is worth no more than the candidate's word.
-    if (verdict->passed != 0 && !verdict->candidate_answers) (is_known(one.name, slot.profile) ? found.known : found.escaped).push_back(one.name);
+    if (verdict->passed != 0 && !verdict->candidate_answers) (is_known(one.name, slot.profile, found.layers) ? found.known : found.escaped).push_back(one.name);
     else if (!verdict->reward) found.not_judged.push_back(fmt::format("{} ({})", one.name, verdict->reason));
     else ++contained;
   }

@@ -44,6 +44,7 @@ class BatchPlan final : public JobPlan {
     schema.choice("mode", mode_, {"", "split", "stdio", "exit", "inproc"}, "instead of what each submission says");
     schema.duration("cpu", dataset_.cpu, {Nanos(0), Seconds(3600)}, "CPU time of a run instead of what each submission says; 0: as it says");
     schema.text("reward", reward_, "all: 1 when all tests passed and else 0; fraction: passed / tests; or by outcome: all_passed=1,some_failed=0.1");
+    schema.integer("rerun-budget", rerun_budget_, Range<std::uint64_t>{0, 1'000'000'000}, "submissions judged once more at the end, one at a time, because a run was at a limit's edge or had no core; more keep their first verdict");
     judge::describe(schema, slot_);
   }
 
@@ -52,11 +53,12 @@ class BatchPlan final : public JobPlan {
     out_ = fs::absolute(out_).lexically_normal().string();
     if (dataset_.candidates != "canonical") dataset_.candidates = fs::absolute(dataset_.candidates).lexically_normal().string();
     DROVER_CHECK(complete(slot_));
+    slot_.repeat_later = true;
     DROVER_TRY(rule_, parse_reward(reward_));
     dataset_.mode = mode_named(mode_);  // "": as each submission says
     DROVER_CHECK(prepare());
     if (!fs::is_directory(fs::path(out_).parent_path())) return fail(ErrorCode::usage, fmt::format("OUT '{}': '{}' is no directory", out_, fs::path(out_).parent_path().string()));
-    JobTraits traits{.grain = Grain::rows, .identity = fmt::format("judge 2\nsubmissions: {}\nprofile: {}\nslot: {}\nreward: {}\n", hash_, profile_, json_of(slot_), reward_)};
+    JobTraits traits{.grain = Grain::rows, .identity = fmt::format("judge 3\nsubmissions: {}\nprofile: {}\nslot: {}\nreward: {}\nrerun budget: {}\n", hash_, profile_, json_of(slot_), reward_, rerun_budget_)};
     const std::string setup = json_of(slot_);
     traits.pool.setup.resize(setup.size());
     std::memcpy(traits.pool.setup.data(), setup.data(), setup.size());
@@ -100,43 +102,74 @@ class BatchPlan final : public JobPlan {
     std::vector<Verdict> verdicts;
     std::map<SubmissionOutcome, std::uint64_t> counts;
     HashChain digest;
-    std::size_t written = 0;
     Nanos cpu{};
     double rewards = 0;
-    bool cut = false;
-    const auto given = inputs | std::views::take_while([&](const std::string&) { return !job.should_stop(); });
-    auto results = job.pool().map(judge_task, given);
-    for (auto&& [id, result] : results) {
-      if (cut) continue;
-      Verdict verdict;
-      if (result) {
-        DROVER_TRY(verdict, parse_verdict(*result));
-      } else if (job.should_stop()) {
-        cut = true;  // it was ended with the job, and is judged by the next run
-        continue;
-      } else {
-        verdict.mode = modes[verdicts.size()];
-        verdict.reason = "judge_error: " + result.error().text();
+    // False: the job is to stop, and what is missing is judged by the next run.
+    const auto judge_all = [&](const std::vector<std::string>& given, const std::function<Mode(std::size_t)>& mode_of, const std::function<void(std::size_t, Verdict)>& use) -> Result<bool> {
+      auto results = job.pool().map(judge_task, given | std::views::take_while([&](const std::string&) { return !job.should_stop(); }));
+      std::size_t at = 0;
+      bool cut = false;
+      for (auto&& [id, result] : results) {
+        if (cut) continue;
+        Verdict verdict;
+        if (result) {
+          DROVER_TRY(verdict, parse_verdict(*result));
+        } else if (job.should_stop()) {
+          cut = true;
+          continue;
+        } else {
+          verdict.mode = mode_of(at);
+          verdict.reason = "judge_error: " + result.error().text();
+        }
+        use(at++, std::move(verdict));
       }
-      cpu += verdict.measured.cpu + verdict.measured.compile_cpu;
+      if (results.error()) return std::unexpected(*results.error());
+      return at == given.size();
+    };
+    std::uint64_t passed = 0;
+    const auto tell = [&](std::size_t done, std::size_t total) { job.progress({.done = static_cast<double>(done), .total = static_cast<double>(total), .rate = 0, .unit = "submissions", .note = fmt::format("{} all passed", passed)}); };
+    DROVER_TRY(bool whole, judge_all(inputs, [&](std::size_t i) { return modes[i]; }, [&](std::size_t, Verdict verdict) {
       conclude(verdict, rule_);
+      cpu += verdict.measured.cpu + verdict.measured.compile_cpu;
+      passed += verdict.outcome == SubmissionOutcome::all_passed;
       verdicts.push_back(std::move(verdict));
-      for (; written < task_of.size() && task_of[written] < verdicts.size(); ++written) {
-        Verdict one = verdicts[task_of[written]];
-        one.id = ids[written];
-        one.measured.cached = task_of[written] + 1 < verdicts.size();
-        out << json_of(one) << '\n';
-        one.measured = {};
-        digest.add(json_of(one));
-        ++counts[one.outcome];
-        rewards += one.reward.value_or(0);
-      }
-      job.progress({.done = static_cast<double>(written), .total = static_cast<double>(task_of.size()), .rate = 0, .unit = "submissions", .note = fmt::format("{} all passed", counts[SubmissionOutcome::all_passed])});
+      tell(verdicts.size(), inputs.size());
+    }));
+    // What a loaded host may have had a part in is judged once more when there is nothing else to judge, one at a time; that decides.
+    std::vector<std::size_t> again;
+    std::vector<std::string> decisive;
+    std::uint64_t doubtful = 0;
+    for (std::size_t i = 0; i < verdicts.size(); ++i) {
+      if (!verdicts[i].measured.repeat || ++doubtful > rerun_budget_) continue;
+      again.push_back(i);
+      decisive.push_back(std::string(Slot::kDecide) + inputs[i]);
     }
-    if (results.error()) return std::unexpected(*results.error());
+    if (whole && !again.empty()) {
+      job.pool().set_workers(1);
+      DROVER_TRY(whole, judge_all(decisive, [&](std::size_t i) { return modes[again[i]]; }, [&](std::size_t i, Verdict verdict) {
+        conclude(verdict, rule_);
+        cpu += verdict.measured.cpu + verdict.measured.compile_cpu;
+        verdict.measured.near_limit = verdicts[again[i]].measured.near_limit;
+        verdict.measured.reruns = 1;
+        verdicts[again[i]] = std::move(verdict);
+        tell(inputs.size() - again.size() + i, inputs.size());
+      }));
+    }
+    if (!whole) return {};  // stopped: OUT appears when all is done
+    std::vector<bool> told(verdicts.size(), false);
+    for (std::size_t i = 0; i < task_of.size(); ++i) {
+      Verdict one = verdicts[task_of[i]];
+      one.id = ids[i];
+      one.measured.cached = told[task_of[i]];
+      told[task_of[i]] = true;
+      out << json_of(one) << '\n';
+      one.measured = {};
+      digest.add(json_of(one));
+      ++counts[one.outcome];
+      rewards += one.reward.value_or(0);
+    }
     out.close();
     if (!out) return fail_errno(errno, fmt::format("write '{}'", partial));
-    if (written < task_of.size()) return {};  // stopped: OUT appears when all is done
     std::error_code error;
     fs::rename(partial, out_, error);
     if (error) return fail(ErrorCode::system, fmt::format("rename '{}' to '{}': {}", partial, out_, error.message()));
@@ -144,6 +177,8 @@ class BatchPlan final : public JobPlan {
     const auto figure = [&](std::string key, std::uint64_t value, std::string shown = {}) { job.figure({.key = std::move(key), .value = static_cast<std::int64_t>(value), .shown = std::move(shown)}); };
     figure("submissions", task_of.size(), fmt::format("{} submissions, {} of them different", task_of.size(), inputs.size()));
     figure("submissions_judged_once", inputs.size());
+    figure("rerun", again.size(), again.empty() ? "" : fmt::format("{} judged once more, alone: at a limit's edge, or without a core", again.size()));
+    figure("rerun_over_budget", doubtful - again.size(), doubtful == again.size() ? "" : fmt::format("{} more would have been: --rerun-budget", doubtful - again.size()));
     for (const SubmissionOutcome outcome : {SubmissionOutcome::all_passed, SubmissionOutcome::some_failed, SubmissionOutcome::none_passed, SubmissionOutcome::no_tests, SubmissionOutcome::not_judged})
       figure(std::string(name_of(outcome)), counts[outcome], counts[outcome] == 0 ? "" : fmt::format("{} {}", counts[outcome], name_of(outcome)));
     job.figure({.key = "reward_mean", .value = task_of.empty() ? 0.0 : rewards / static_cast<double>(task_of.size()), .shown = {}});
@@ -169,6 +204,7 @@ class BatchPlan final : public JobPlan {
 
   std::string what_, in_, out_, mode_, reward_ = "all";
   RewardRule rule_{};
+  std::uint64_t rerun_budget_ = 1000;
   DatasetOptions dataset_;
   SlotOptions slot_;
   std::vector<Submission> submissions_;

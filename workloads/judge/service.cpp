@@ -17,8 +17,8 @@ namespace {
 constexpr Nanos kAsk = Millis(50), kEndPatience = Seconds(7), kSandboxStart = Seconds(40), kCompile = Seconds(120);
 constexpr std::uint32_t kAttempts = 3;  ///< the first, one after a death it is blamed for, one after a death nobody is
 
-/// One run, repeated once where a limit asks for it, on two sandboxes in turn.
-Nanos runs_bound(Nanos wall, std::size_t runs) { return 2 * (static_cast<std::int64_t>(runs) * 2 * (wall + kEndPatience) + kSandboxStart); }
+/// One run, with what it waits for a core given back, repeated once where a limit asks for it, on two sandboxes in turn.
+Nanos runs_bound(Nanos wall, std::size_t runs) { return 2 * (static_cast<std::int64_t>(runs) * 2 * (2 * wall + kEndPatience) + kSandboxStart); }
 
 Nanos wall_of(const Limits& limits) { return limits.wall != Nanos(0) ? limits.wall : limits.cpu * 4 + Seconds(5); }
 

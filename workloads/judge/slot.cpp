@@ -90,6 +90,10 @@ SandboxLimits sandbox_limits(const Limits& limits, const Language& language) {
           .processes = limits.processes};
 }
 
+/// Ended by the wall while it waited for a core as long as the wall is: no fault of its own.
+bool was_starved(const SandboxEnd& end, Nanos wall) { return end.kind == SandboxEndKind::wall_limit && end.starved && *end.starved >= wall; }
+constexpr const char* kStarved = "starved: it had no core for half of twice its wall time";
+
 }  // namespace
 
 Result<Slot> Slot::start(Context& context) {
@@ -99,7 +103,10 @@ Result<Slot> Slot::start(Context& context) {
   return Slot(std::move(options), std::move(sandbox));
 }
 
-Result<std::string> Slot::judge(const std::string& text, Context& context) {
+Result<std::string> Slot::judge(const std::string& given, Context& context) {
+  const bool decides = given.starts_with(kDecide);
+  const std::string& text = decides ? given.substr(kDecide.size()) : given;
+  repeat_ = decides ? Repeat::never : options_.repeat_later ? Repeat::later : Repeat::at_once;
   std::uint64_t beats = 0;
   // A batch's submission that is asked to stop has no verdict, and an error would be one: it goes on to its bounded end, or is ended with its
   // worker, and then it is judged by the next run. A server's has a client who does not want it any more.
@@ -232,17 +239,25 @@ Result<SandboxEnd> Slot::run_once(const SandboxRun& spec, Measured& measured, co
   return end;
 }
 
+bool Slot::repeats(const SandboxEnd& end, const Limits& limits, Nanos wall, Measured& measured) {
+  if (end.kind == SandboxEndKind::cancelled) return false;
+  const bool edge = end.kind != SandboxEndKind::cpu_limit && end.cpu >= limits.cpu * 4 / 5;
+  // A sleeper of which it is known that it only slept needs no second look.
+  const bool doubtful = end.kind == SandboxEndKind::wall_limit && (!end.starved || was_starved(end, wall));
+  measured.near_limit = measured.near_limit || edge;
+  measured.repeat = measured.repeat || ((edge || doubtful) && repeat_ == Repeat::later);
+  if (!(edge || doubtful) || repeat_ != Repeat::at_once) return false;
+  ++measured.reruns;
+  return true;
+}
+
 Result<Slot::Ran> Slot::run(const SandboxRun& spec, const Limits& limits, Measured& measured, const std::function<bool()>& stop) {
   DROVER_TRY(SandboxEnd end, run_once(spec, measured, stop));
-  // At the CPU limit's edge, and where a sleeper and a starved program look alike: once more, and that one decides.
-  const bool edge = end.kind != SandboxEndKind::cpu_limit && end.cpu >= limits.cpu * 4 / 5 && end.kind != SandboxEndKind::cancelled;
-  if (edge || end.kind == SandboxEndKind::wall_limit) {
-    ++measured.reruns;
-    measured.near_limit = measured.near_limit || edge;
+  if (repeats(end, limits, spec.limits.wall, measured)) {
     DROVER_TRY(end, run_once(spec, measured, stop));
   }
-  const bool over = end.kind != SandboxEndKind::cancelled && end.cpu >= limits.cpu;
-  return Ran{.end = std::move(end), .over_cpu = over};
+  const bool over = end.kind != SandboxEndKind::cancelled && end.cpu >= limits.cpu, starved = was_starved(end, spec.limits.wall);
+  return Ran{.end = std::move(end), .over_cpu = over, .starved = starved && !over};
 }
 
 Result<bool> Slot::compile(const Submission& submission, const Language& language, const std::string& code, std::string& artifact, Verdict& verdict, const std::function<bool()>& stop) {
@@ -287,6 +302,10 @@ Result<void> Slot::judge_tests(const Submission& submission, const Language& lan
     if (language.compile.empty()) spec.files = {{language.source, program}};
     else spec.files = {{language.artifact, artifact}};
     DROVER_TRY(const Ran ran, run(spec, submission.limits, verdict.measured, stop));
+    if (ran.starved) {
+      verdict.reason = kStarved;
+      return {};
+    }
     TestVerdict one;
     one.run = outcome_of(ran.end, ran.over_cpu, one.detail);
     if (one.run == RunOutcome::cancelled) {
@@ -356,6 +375,7 @@ Result<void> Slot::judge_inproc(const Submission& submission, const Language& la
   std::string detail;
   const RunOutcome how = outcome_of(ran.end, ran.over_cpu, detail);
   if (how == RunOutcome::cancelled) verdict.reason = "cancelled";
+  else if (ran.starved) verdict.reason = kStarved;
   else verdict.tests = read_inproc(ran.end.taken.value_or(""), submission.tests.size(), how, detail);
   if (how == RunOutcome::cpu_limit) over_the_limit(verdict.tests);
   return {};
@@ -372,14 +392,9 @@ Result<void> Slot::judge_split(const Submission& submission, const Language& lan
   std::optional<std::pair<SandboxEnd, SandboxEnd>> ends;
   for (int tried = 1; tried <= 2; ++tried) {
     DROVER_TRY(ends, run_pair(*tests_, tester, *sandbox_, candidate, stop));
-    const SandboxEnd& end = ends->second;
-    note(verdict.measured, end);
+    note(verdict.measured, ends->second);
     verdict.measured.cpu += ends->first.cpu;
-    // As in run(): once more at the limit's edge, and where a sleeper and a starved program look alike.
-    const bool edge = end.kind != SandboxEndKind::cpu_limit && end.cpu >= submission.limits.cpu * 4 / 5;
-    if (ends->first.kind == SandboxEndKind::cancelled || tried == 2 || !(edge || end.kind == SandboxEndKind::wall_limit)) break;
-    ++verdict.measured.reruns;
-    verdict.measured.near_limit = verdict.measured.near_limit || edge;
+    if (tried == 2 || ends->first.kind == SandboxEndKind::cancelled || !repeats(ends->second, submission.limits, candidate.limits.wall, verdict.measured)) break;
   }
   const auto& [tested, ran] = *ends;
   if (tested.kind == SandboxEndKind::cancelled) {
@@ -392,6 +407,10 @@ Result<void> Slot::judge_split(const Submission& submission, const Language& lan
   }
   std::string detail;
   const bool over = ran.cpu >= submission.limits.cpu;
+  if (was_starved(ran, candidate.limits.wall) && !over) {
+    verdict.reason = kStarved;
+    return {};
+  }
   RunOutcome how = outcome_of(ran, over, detail);
   if (how == RunOutcome::nonzero_exit && ran.code == 9) how = RunOutcome::bad_protocol;  // its half of the harness gave up
   SplitResult read = read_split(tested.taken.value_or(""), submission.tests.size(), how, detail, tested);

@@ -3,7 +3,9 @@
 /// workers. Whatever a candidate does is a Verdict; a fault of the host is tried again on a new sandbox, and then `not_judged`.
 ///
 /// Limits decide as measured, not as they fall: a run is ended at 1.2 times its CPU limit; one that ended between 0.8 and 1.2 of it is
-/// repeated once, and the second decides against the limit.
+/// repeated once, and the second decides against the limit. The wall is for sleepers: a run that it ended while it waited for a core half of
+/// the time is repeated too, and if that does not change, not judged; so is one of which that is not known, and then the second decides.
+/// A batch repeats at its end, alone on the host as far as drover goes (SlotOptions::repeat_later).
 
 #include <functional>
 #include <optional>
@@ -25,7 +27,9 @@ class Slot {
   Slot(SlotOptions options, Sandbox sandbox) : options_(std::move(options)), sandbox_(std::move(sandbox)) {}
 
   /// The task: a submission as JSON in, its verdict as JSON out; or an execution. Errors: usage (neither), not_found (its test set).
+  /// After kDecide it is judged once and that decides.
   Result<std::string> judge(const std::string& submission, Context& context);
+  static constexpr std::string_view kDecide = "decide ";
   /// `stop`: asked every 50 ms; true ends the submission as not judged.
   Verdict judge(const Submission& submission, const std::function<bool()>& stop);
   /// Runs a program and says what it printed; no tests, no verdict, no second try.
@@ -35,7 +39,11 @@ class Slot {
   struct Ran {
     SandboxEnd end;
     bool over_cpu = false;  ///< by the rule above
+    bool starved = false;
   };
+  enum class Repeat : std::uint8_t { at_once, later, never };
+  /// Whether to repeat now what ended so; what is to be repeated later is noted.
+  bool repeats(const SandboxEnd& end, const Limits& limits, Nanos wall, Measured& measured);
   Result<Ran> run(const SandboxRun& spec, const Limits& limits, Measured& measured, const std::function<bool()>& stop);
   Result<SandboxEnd> run_once(const SandboxRun& spec, Measured& measured, const std::function<bool()>& stop);
   Result<void> judge_tests(const Submission& submission, const Language& language, Verdict& verdict, const std::function<bool()>& stop);
@@ -48,6 +56,7 @@ class Slot {
   Result<bool> compile(const Submission& submission, const Language& language, const std::string& code, std::string& artifact, Verdict& verdict, const std::function<bool()>& stop);
 
   SlotOptions options_;
+  Repeat repeat_ = Repeat::at_once;  ///< of the submission it is at
   std::optional<Sandbox> sandbox_;  ///< of candidates
   std::optional<Sandbox> tests_;    ///< of the tests' process and of checkers; no candidate's code ever runs there
   Checker checker_{};               ///< compiled last

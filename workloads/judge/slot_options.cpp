@@ -54,7 +54,7 @@ const Language* find_language(const SlotOptions& options, std::string_view name)
 std::string json_of(const SlotOptions& options) {
   nlohmann::json languages = nlohmann::json::array();
   for (const Language& one : options.languages) languages.push_back(json_of(one));
-  return nlohmann::json{{"languages", languages}, {"python", options.python}, {"preload", options.preload}, {"profile", options.profile}, {"require", options.require}, {"leave_out", options.leave_out}, {"stop_cancels", options.stop_cancels}}.dump();
+  return nlohmann::json{{"languages", languages}, {"python", options.python}, {"preload", options.preload}, {"profile", options.profile}, {"require", options.require}, {"leave_out", options.leave_out}, {"repeat_later", options.repeat_later}, {"stop_cancels", options.stop_cancels}}.dump();
 }
 
 Result<SlotOptions> parse_slot_options(std::string_view text) {
@@ -67,7 +67,7 @@ Result<SlotOptions> parse_slot_options(std::string_view text) {
       DROVER_TRY(Language language, parse_language(one));
       languages.push_back(std::move(language));
     }
-  SlotOptions options{.profile = object["profile"], .require = object["require"], .languages = std::move(languages), .python = object.value("python", "/usr/bin/python3"), .preload = object.value("preload", ""), .leave_out = object.value("leave_out", ""), .stop_cancels = object.value("stop_cancels", false)};
+  SlotOptions options{.profile = object["profile"], .require = object["require"], .languages = std::move(languages), .python = object.value("python", "/usr/bin/python3"), .preload = object.value("preload", ""), .leave_out = object.value("leave_out", ""), .repeat_later = object.value("repeat_later", false), .stop_cancels = object.value("stop_cancels", false)};
   use_python(options);
   return options;
 }

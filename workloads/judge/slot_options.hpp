@@ -19,6 +19,7 @@ struct SlotOptions {
   std::string python = "/usr/bin/python3";  ///< of candidates and of the tests' process; an interpreter elsewhere has its prefix bound read-only
   std::string preload{};  ///< modules, comma separated, that its zygote loads beside the usual ones
   std::string leave_out{};///< layers not to use: for `judge attack`
+  bool repeat_later = false;  ///< what a limit's edge or a starved run asks to be repeated is not, but told (Measured::repeat)
   bool stop_cancels = false;  ///< a submission whose task is cancelled ends at once as `cancelled`
 };
 /// By name: of `languages`, or of the table; null if there is none.

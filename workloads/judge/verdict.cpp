@@ -98,7 +98,7 @@ std::string json_of(const Verdict& v) {
   const auto seconds = [](Nanos time) { return static_cast<double>(time.count() / 1000) / 1e6; };
   const Measured& m = v.measured;
   object["measured"] = {{"cpu_seconds", seconds(m.cpu)}, {"wall_seconds", seconds(m.wall)}, {"compile_cpu_seconds", seconds(m.compile_cpu)}, {"rss_peak_bytes", m.rss_peak_bytes}, {"runs", m.runs},
-                        {"reruns", m.reruns}, {"left_behind", m.left_behind}, {"near_limit", m.near_limit}, {"cached", m.cached}, {"errors", m.errors}};
+                        {"reruns", m.reruns}, {"left_behind", m.left_behind}, {"near_limit", m.near_limit}, {"repeat", m.repeat}, {"cached", m.cached}, {"errors", m.errors}};
   return object.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
 }
 
@@ -124,7 +124,7 @@ Result<Verdict> parse_verdict(std::string_view text) try {
   const nlohmann::json& m = object["measured"];
   const auto time = [&](const char* key) { return Nanos(static_cast<std::int64_t>(m.value(key, 0.0) * 1e9)); };
   v.measured = {.cpu = time("cpu_seconds"), .wall = time("wall_seconds"), .compile_cpu = time("compile_cpu_seconds"), .rss_peak_bytes = m.value("rss_peak_bytes", std::uint64_t{0}), .runs = m.value("runs", 0U),
-                .reruns = m.value("reruns", 0U), .left_behind = m.value("left_behind", 0U), .near_limit = m.value("near_limit", false), .cached = m.value("cached", false), .errors = m.value("errors", "")};
+                .reruns = m.value("reruns", 0U), .left_behind = m.value("left_behind", 0U), .near_limit = m.value("near_limit", false), .repeat = m.value("repeat", false), .cached = m.value("cached", false), .errors = m.value("errors", "")};
   return v;
 } catch (const nlohmann::json::exception&) {
   return fail(ErrorCode::corrupt, "this is no verdict of judge: a value has another type");

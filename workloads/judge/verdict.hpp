@@ -37,7 +37,8 @@ struct Measured {
   Nanos cpu{}, wall{}, compile_cpu{};
   std::uint64_t rss_peak_bytes = 0;
   std::uint32_t runs = 0, reruns = 0, left_behind = 0;
-  bool near_limit = false;  ///< a run ended within a fifth of its CPU limit and was repeated
+  bool near_limit = false;  ///< a run ended within a fifth of its CPU limit
+  bool repeat = false;      ///< a run should be repeated alone, and has not been yet
   bool cached = false;      ///< verdict of an equal submission
   std::string errors{};     ///< the end of its stderr
 };
