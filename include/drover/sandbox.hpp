@@ -51,7 +51,7 @@ struct SandboxZygote {
   std::string python{};                                        ///< "" = none; a CPython 3.9 or newer with ctypes
   bool site = false;                                           ///< with its site-packages
   std::vector<std::string> preload{};                          ///< modules; what cannot be imported is left out
-  std::vector<std::pair<std::string, std::string>> programs{}; ///< name and source of what runs may name, compiled once
+  std::vector<std::pair<std::string, std::string>> programs{}; ///< name and source of what runs may name: executed once, in the zygote; a run calls its main()
 };
 
 struct SandboxOptions {

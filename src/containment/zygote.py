@@ -1,8 +1,8 @@
 # A sandbox's zygote: an interpreter that has loaded everything once and forks a locked-down child for each run. It runs no word of any
 # candidate and holds nothing of one. Its parent is the warden (PID 1), which it tells each child's pid and then its end, as the kernel counted it.
 #
-# argv: the modules to preload, comma separated; then NAME, SOURCE, NAME, SOURCE, ... the programs a run can name. Descriptor 3: the
-# warden's socket; first message: the seccomp program. A request: words separated by NUL (uid, flags, rlimits, program, its argv) with
+# argv: the modules to preload, comma separated; then NAME, SOURCE, NAME, SOURCE, ... the programs a run can name: each is executed once, here,
+# and a run calls its main(). Descriptor 3: the warden's socket; first message: the seccomp program. A request: words separated by NUL (uid, flags, rlimits, program, its argv) with
 # descriptors stdin, stdout, stderr, words, then landlock's ruleset, the channel and the run's PID namespace as far as flagged.
 import ctypes, gc, importlib, os, resource, socket, sys
 
@@ -14,7 +14,11 @@ for module in preload.split(","):
             importlib.import_module(module)
         except ImportError:
             pass  # a candidate that needs it is told so
-programs = {name: compile(source, name, "exec") for name, source in zip(names, sources)}
+programs = {}
+for name, source in zip(names, sources):
+    scope = {"__name__": name, "__builtins__": __builtins__}
+    exec(compile(source, name, "exec"), scope)
+    programs[name] = scope["main"]
 
 LANDLOCK, CHANNEL, NO_CAPABILITIES, SECCOMP, NAMESPACE, FIRST_TO_GO = 1, 2, 4, 8, 16, 32
 home = os.environ["HOME"]
@@ -102,10 +106,9 @@ def run(message, fds):
         os.write(fds[3], b"x")
         os._exit(121)
     sys.argv = words[10:]
-    scope = {"__name__": "__main__", "__builtins__": __builtins__}
-    code = programs[words[9]]
+    main = programs[words[9]]
     del globals()["warden"], globals()["programs"], globals()["sources"]
-    exec(code, scope)
+    main()
 
 
 # Out of the bounding set once, for all children; what it has itself it keeps, to give them their uid.

@@ -519,11 +519,10 @@ bool make_namespace(RunNamespace& made) {
   if (made.init < 0) return false;
   if (made.init > 0) return true;
   syscall(SYS_close_range, 0u, ~0u, 0u);
-  sigset_t words;  // both are blocked, so that none is lost or ignored
+  sigset_t words;  // both are blocked since the warden began: a SIGTERM that comes before its first wait is not lost
   sigemptyset(&words);
   sigaddset(&words, SIGCHLD);
   sigaddset(&words, SIGTERM);
-  sigprocmask(SIG_BLOCK, &words, nullptr);
   for (bool last = false;;) {
     siginfo_t info{};
     while (syscall(SYS_waitid, P_ALL, 0, &info, WEXITED | WNOHANG | __WALL, nullptr) == 0 && info.si_pid != 0) info.si_pid = 0;
@@ -567,11 +566,30 @@ bool kill_all(WardenReply& reply, Reaped& sum) {
   }
 }
 
+/// Whether nobody of the run is left, its first process being reaped: whoever of it lives has a living parent of it, or us. We are the only one
+/// who reaps here, so none is missed in the kernel's list (proc_pid_children(5)). False also where there is no such list.
+bool no_child_but_zygote() {
+  static char path[64];
+  if (path[0] == '\0') bare::append_text(bare::append_number(bare::append_text(path, "/proc/self/task/"), getpid()), "/children");
+  const int file = open(path, O_RDONLY | O_CLOEXEC);
+  if (file < 0) return false;
+  char text[64] = {};
+  const ssize_t size = read(file, text, sizeof text - 1);
+  close(file);
+  if (size < 0) return false;
+  const bool none = text[0] == '\0', one = strchr(text, ' ') == strrchr(text, ' ');
+  return none ? warden.zygote == 0 : one && number_at(text) == warden.zygote;
+}
+
 /// Everybody of the run's uid, where a zygote must live on: a helper of that uid kills all it may, in one step. Whoever lived then has the
 /// signal pending and cannot fork any more, so none left in /proc is none left. A candidate cannot leave its uid (no capability, seccomp),
 /// and the zygote, of another, is out of the helper's reach.
 bool kill_uid(std::uint32_t uid, WardenReply& reply, Reaped& sum) {
   const std::int64_t patience = bare::now_ns(CLOCK_MONOTONIC) + kKillPatienceNs;
+  if (reply.limit == WardenLimit::none) {  // as a rule: it ended, is reaped, and nobody else was there
+    reap(0, reply, sum);
+    if (no_child_but_zygote()) return true;
+  }
   sum.helper = fork();
   if (sum.helper < 0) return false;
   if (sum.helper == 0) {
@@ -687,6 +705,7 @@ bool end_all(std::uint32_t uid, RunNamespace& space, WardenReply& reply, Reaped&
 void leave() {
   if (!in_namespaces()) {
     WardenReply reply;
+    reply.limit = WardenLimit::cancelled;  // it may be the zygote's child still
     Reaped sum;
     if (warden.uid != 0) (void)kill_uid(warden.uid, reply, sum);  // else there was no run yet
     (void)wiped(0);
@@ -803,6 +822,7 @@ void run_one(const WardenRun& run, int* fds, const char** strings) {
   Reaped sum;
   sum.zygote_told = run.zygote == 0 || first < 0;
   if (first < 0 || word.step != WardenStep::none) {
+    reply.limit = WardenLimit::cancelled;  // nobody has seen its end
     (void)end_all(uid, space, reply, sum);
     return fail_run(run.number, first < 0 ? WardenStep::clone : word.step, first < 0 ? clone_error : word.error);
   }
@@ -877,7 +897,9 @@ int main() {
   sigset_t child_deaths;
   sigemptyset(&child_deaths);
   sigaddset(&child_deaths, SIGCHLD);
-  sigprocmask(SIG_BLOCK, &child_deaths, nullptr);
+  sigset_t blocked = child_deaths;
+  sigaddset(&blocked, SIGTERM);  // what a run's PID 1 is told by; a PID 1 ignores what it does not block
+  sigprocmask(SIG_BLOCK, &blocked, nullptr);
   warden.deaths = signalfd(-1, &child_deaths, SFD_CLOEXEC | SFD_NONBLOCK);
   for (int fd = kWardenSocketFd; fd <= kWardenOwnerFd; ++fd) fcntl(fd, F_SETFD, FD_CLOEXEC);
 

@@ -2,9 +2,6 @@
 # here is trusted, nothing of the tests is here but the arguments of calls.
 import operator, types
 
-sys.setrecursionlimit(10000)
-
-
 class TestCallable:
     """A function of the tests that was passed to the candidate."""
 
@@ -43,8 +40,7 @@ def object_of(tag, number):
 
 codec = Codec(handle_of, object_of)
 
-with open("candidate.py", encoding="utf-8", errors="surrogatepass") as file:
-    source = file.read()
+source, code = "", None
 scope = {}
 
 
@@ -62,9 +58,11 @@ def load(names):
     module = types.ModuleType("candidate")
     module.__dict__["__name__"] = "candidate"
     sys.modules["candidate"] = module
-    global scope
+    global scope, code
     scope = module.__dict__
-    exec(compile(source, "candidate.py", "exec"), scope)
+    if code is None:
+        code = compile(source, "candidate.py", "exec")
+    exec(code, scope)
     return {name: describe(scope[name]) for name in names if name in scope}
 
 
@@ -119,16 +117,24 @@ def failed(error):
     known = next(one.__name__ for one in kind.__mro__ if ERRORS.get(one.__name__) is one)
     try:
         args = codec.encode([one if type(one) in (int, str, float, bool, type(None)) else str(one) for one in error.args])
-        json.dumps(args)
+        to_json(args)
     except BaseException:
         args = []
     return {"x": {"x": [known, args]}, "class": kind.__name__, "own": None if kind.__name__ == known else numbers.get(id(kind))}
 
 
-try:
-    while True:
-        serve(receive())
-except Gone:
-    os._exit(0)
-except BaseException:
-    os._exit(9)
+def main():
+    global source
+    sys.setrecursionlimit(10000)
+    source = read_file("candidate.py")
+    try:
+        while True:
+            serve(receive())
+    except Gone:
+        os._exit(0)
+    except BaseException:
+        os._exit(9)
+
+
+if __name__ == "__main__":
+    main()

@@ -4,7 +4,6 @@
 # What the candidate answers is plain data, or a Remote: an object that stays in the candidate's process. A Remote equals nothing that is
 # plain: its own __eq__ would be told the expected value. Where a test lets the candidate's object decide (two Remotes compared, operators
 # with plain operands), the result says so: `marked`.
-sys.setrecursionlimit(10000)
 marked = False
 depth = 0
 
@@ -289,7 +288,8 @@ def run(test):
         if entries is None:
             return "load " + wrong
         scope = {"__name__": "__main__", "__builtins__": builtins}
-        exec(compile(prelude, "prelude.py", "exec"), scope)
+        if prelude:
+            exec(compile(prelude, "prelude.py", "exec"), scope)
         for name in names:  # neither a stub of the prompt nor a builtin answers for the candidate
             scope[name] = entries[name] if name in entries else missing(name)
         exec(compile(test, "test.py", "exec"), scope)
@@ -306,14 +306,23 @@ def run(test):
     return "marked" if marked else "pass"
 
 
-out = os.open("results", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-with open("tests.json", encoding="utf-8") as file:
-    _given = json.load(file)
-prelude, names = _given["prelude"], _given["names"]
-set_caps(*_given["caps"])
-for _test in _given["tests"]:
-    _line = run(_test)
-    os.write(out, (_line + "\n").encode("utf-8", "replace"))
-    if _line in ("gone", "broken"):
-        break
-os._exit(0)
+_given, prelude, names = {}, "", []
+
+
+def main():
+    global _given, prelude, names
+    sys.setrecursionlimit(10000)
+    out = os.open("results", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    _given = from_json(read_file("tests.json"))
+    prelude, names = _given["prelude"], _given["names"]
+    set_caps(*_given["caps"])
+    for test in _given["tests"]:
+        line = run(test)
+        os.write(out, (line + "\n").encode("utf-8", "replace"))
+        if line in ("gone", "broken"):
+            break
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
