@@ -41,6 +41,7 @@ struct JobOptions {
 struct InvocationOptions {
   std::string job;                     ///< directory of the new job
   std::string config;                  ///< TOML file with [WORKLOAD]
+  bool resume = false;                 ///< go on with the job that is there, if one is
   bool json = false;
   std::string progress = "auto";
   void describe_display(Schema& schema);

@@ -5,11 +5,13 @@
 #include <algorithm>
 
 #include "base/text.hpp"
+#include "cli/find_job.hpp"
 #include "cli/job_schema.hpp"
 #include "cli/messages.hpp"
 #include "cli/program.hpp"
 #include "cli/run_job.hpp"
 #include "os/file_system.hpp"
+#include "report/status.hpp"
 
 namespace drover::cli {
 namespace {
@@ -45,7 +47,9 @@ int run_workload(const Program&, const Workload& workload, const Words& words) {
   if (!words.empty()) {
     for (const WorkloadVerb& verb : verbs) {
       if (verb.name != words.front()) continue;
-      const Result<int> status = verb.run({words.begin() + 1, words.end()});
+      const Words rest(words.begin() + 1, words.end());
+      if (verb.is_job && verb.is_job(rest)) break;
+      const Result<int> status = verb.run(rest);
       if (!status) return complain(fmt::format("{} {}", name, verb.name), status.error());
       return *status;
     }
@@ -72,14 +76,23 @@ int run_workload(const Program&, const Workload& workload, const Words& words) {
     if (const auto near = nearest_name(words.front(), names); near && errors.front().advice().empty()) errors.front() = std::move(errors.front()).advise(fmt::format("did you mean `drover {} {}`?", name, *near));
   }
   if (errors.empty()) errors = options.check();
+  if (errors.empty() && invocation.resume && invocation.job.empty()) errors.emplace_back(ErrorCode::usage, "--resume: needs --job DIRECTORY", "`drover resume` goes on with the job started last here");
   if (!errors.empty()) return complain(name, errors);
+  const report::Host host = report::this_host();
+  const bool there = invocation.resume && is_job(host.fs, invocation.job);
+  if (there) {
+    const auto status = report::read_status(host, invocation.job);
+    if (!status) return complain(name, status.error());
+    if (status->workload != name) return complain(name, Error(ErrorCode::mismatch, fmt::format("--job '{}': is a job of the workload '{}'", invocation.job, status->workload), "name another directory"));
+    if (const auto refused = refuse_to_go_on(name, host, invocation.job, *status, false, invocation.json)) return *refused;
+  }
   return run_job_to_its_end({.verb = name,
                              .workload = workload,
                              .plan = *plan,
                              .options = options,
                              .invocation = invocation,
                              .directory = invocation.job,
-                             .resume = false,
+                             .resume = there,
                              .job_toml = schema.to_toml(name),
                              .words = words});
 }

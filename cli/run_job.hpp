@@ -7,6 +7,7 @@
 
 #include "cli/job_options.hpp"
 #include "drover/workload.hpp"
+#include "report/status.hpp"
 
 namespace drover::cli {
 
@@ -23,5 +24,9 @@ struct JobInvocation {
   std::optional<std::uint64_t> checkpoint{};
 };
 int run_job_to_its_end(const JobInvocation& invocation);
+
+/// Where a job cannot be gone on with (it runs; it has ended for good, unless its state is to be put `back`): says so, with
+/// `json` the status of one that has ended on stdout, and the exit status.
+std::optional<int> refuse_to_go_on(std::string_view verb, const report::Host& host, const std::string& directory, const report::JobStatus& status, bool back, bool json);
 
 }  // namespace drover::cli

@@ -58,6 +58,7 @@ class Job {
   virtual const std::filesystem::path& directory() const = 0;
   virtual std::uint64_t seed() const = 0;
   virtual bool resumed() const = 0;
+  virtual Durability durability() const = 0;
   virtual Pool& pool() = 0;
 
   /// Tasks below this id are done and kept by the workload (grain ranges). The first id pool() will give is this one.
@@ -69,6 +70,9 @@ class Job {
   virtual Result<CheckpointInfo> commit_checkpoint(BytesView bytes, std::string meta_json, TaskId upto) = 0;
   /// The newest good checkpoint, verified; nothing if there is none. A damaged one is an error that names the way back.
   virtual Result<std::optional<Checkpoint>> newest_checkpoint() = 0;
+
+  /// The kept result of a task that completed, of this run or an earlier one, verified; nothing if it has none (grain rows). From any thread.
+  virtual Result<std::optional<Bytes>> result(TaskId task) = 0;
 
   /// True once a stop, a signal or the budget asks the workload to end at its next boundary: take what is in flight, commit a
   /// checkpoint, return. The time left for that is bounded by the stop grace (default 10 s); then the job is ended.

@@ -42,6 +42,8 @@ struct WorkloadVerb {
   std::string_view name;
   std::string_view summary;
   std::function<Result<int>(const std::vector<std::string>& words)> run;  ///< returns the exit status
+  /// True: with these words it is a job after all, and plan() takes them, the verb's name among them. None: never.
+  std::function<bool(const std::vector<std::string>& words)> is_job{};
 };
 
 class Workload {

@@ -158,8 +158,8 @@ Result<void> append(detail::PoolImpl& pool, const Fill& fill) {
 
 class RunningJob final : public Job {
  public:
-  RunningJob(const JobRunOptions& options, FileSystem& fs, std::filesystem::path directory, std::string checkpoints, Pool pool, Nanos deadline_boottime, Nanos budget_left, Nanos margin)
-      : options_(options), fs_(fs), directory_(std::move(directory)), checkpoints_(std::move(checkpoints)), pool_(std::move(pool)), deadline_(deadline_boottime) {
+  RunningJob(const JobRunOptions& options, FileSystem& fs, std::filesystem::path directory, std::string checkpoints, Durability durability, Pool pool, Nanos deadline_boottime, Nanos budget_left, Nanos margin)
+      : options_(options), fs_(fs), directory_(std::move(directory)), checkpoints_(std::move(checkpoints)), durability_(durability), pool_(std::move(pool)), deadline_(deadline_boottime) {
     // Near the end of the budget the workload is asked to stop, so that its last state is kept: a twentieth of what is left,
     // at least 50 ms, at most 2 s before the hard end.
     margin_ = budget_left == kUnlimited ? Nanos(0) : margin > Nanos(0) ? std::min(margin, budget_left / 2) : std::clamp<Nanos>(budget_left / 20, Millis(50), Seconds(2));
@@ -168,6 +168,7 @@ class RunningJob final : public Job {
   const std::filesystem::path& directory() const override { return directory_; }
   std::uint64_t seed() const override { return options_.seed; }
   bool resumed() const override { return options_.resume; }
+  Durability durability() const override { return durability_; }
   Pool& pool() override { return pool_; }
   TaskId confirmed() const override { return confirmed_; }
 
@@ -194,6 +195,14 @@ class RunningJob final : public Job {
     if (!newest_) return std::nullopt;
     DROVER_TRY(Bytes bytes, store::load_checkpoint(fs_, checkpoints_, *newest_, rows_));
     return Checkpoint{info_of(*newest_), std::move(bytes)};
+  }
+
+  Result<std::optional<Bytes>> result(TaskId task) override {
+    const std::lock_guard lock(reader_mutex_);
+    if (!reader_) {
+      DROVER_TRY(reader_, store::Ledger::open_to_read(fs_, (directory_ / "ledger.db").string()));
+    }
+    return reader_->result(task);
   }
 
   bool should_stop() const override {
@@ -285,6 +294,9 @@ class RunningJob final : public Job {
   FileSystem& fs_;
   std::filesystem::path directory_;
   std::string checkpoints_;
+  Durability durability_;
+  std::mutex reader_mutex_;
+  std::optional<store::Ledger> reader_;  ///< of result(); opened when first asked
   mutable Pool pool_;
   Nanos deadline_;
   Nanos margin_{};
@@ -420,7 +432,7 @@ Result<JobReport> run_job(JobPlan& plan, const JobRunOptions& options) {
   bool soft_limit = false;
   std::optional<Ending> conclusion;
   {
-    RunningJob job(options, fs, path, checkpoint_directory, Pool(impl), deadline, left, traits.stop_margin);
+    RunningJob job(options, fs, path, checkpoint_directory, durability, Pool(impl), deadline, left, traits.stop_margin);
     job.recover(recovery, std::move(checkpoints), options.checkpoint);
     impl->set_first_task(grain == Grain::ranges ? job.confirmed() : TaskId(0));
     if (options.stop != nullptr)

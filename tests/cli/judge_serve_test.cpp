@@ -361,6 +361,101 @@ TEST_F(JudgeServe, ASecondServerAtTheSameSocketIsRefused) {
   EXPECT_EQ(run(scratch, {"judge", "serve"}).status, 2);
 }
 
+// Behind --durable what was taken is judged once, whatever is killed, and told for ever.
+class JudgeServeDurable : public JudgeServe {
+ protected:
+  void begin(const std::string& durability = "power") {
+    if (run(scratch, {"judge", "doctor"}).status != 0) GTEST_SKIP() << "this host allows no sandbox";
+    server.emplace(scratch, drover({"judge", "serve", "--durable", "--resume", "--job", "kept", "--durability", durability, "--socket", "j.sock", "--progress", "none"}));
+    ASSERT_TRUE(eventually([&] { return server->err().find("listening") != std::string::npos; })) << server->err();
+  }
+  void kill() {
+    server->signal(SIGKILL);
+    server->wait();
+  }
+  std::string take(const std::string& submission) {
+    const auto [status, body] = client().post("/v1/submissions", submission);
+    EXPECT_EQ(status, 202) << body;
+    return json::parse(body, nullptr, false).value("key", "");
+  }
+};
+
+TEST_F(JudgeServeDurable, WhatWasTakenIsJudgedOnceThroughAnyKill) {
+  std::map<std::string, int> keys;
+  int next = 0;
+  for (int life = 0; life < 6; ++life) {
+    begin(life == 0 ? "process" : "power");  // the second word is the first life's already
+    if (IsSkipped()) return;
+    for (int i = 0; i < 20; ++i) {
+      keys[take(bash(next))] = next;
+      ++next;
+    }
+    const auto [status, body] = client().post("/v1/judge", bash(next / 2));
+    ASSERT_EQ(status, 200) << body;
+    EXPECT_EQ(json::parse(body)["outcome"], "all_passed") << body;
+    kill();
+  }
+  begin();
+  for (const auto& [key, number] : keys) {
+    std::pair<int, std::string> answer;
+    ASSERT_TRUE(eventually([&] {
+      answer = client().get("/v1/verdicts/" + key);
+      return answer.first != 202;
+    }));
+    ASSERT_EQ(answer.first, 200) << answer.second;
+    EXPECT_EQ(json::parse(answer.second)["outcome"], "all_passed") << number << ": " << answer.second;
+  }
+  // A task each, no more: every submission that came again was known.
+  const json status = run(scratch, {"status", "kept", "--json"}).last_json();
+  EXPECT_EQ(status["counts"]["completed"], keys.size()) << status;
+  EXPECT_EQ(metric("journal_records"), static_cast<double>(keys.size()));
+  EXPECT_EQ(client().get("/v1/verdicts/" + std::string(64, '0')).first, 404);
+  server->signal(SIGTERM);
+  const Ended ended = server->wait();
+  EXPECT_EQ(ended.status, 3) << ended.all();
+}
+
+TEST_F(JudgeServeDurable, AnEqualOneInFlightIsTheSameOneAndTestSetsStay) {
+  begin();
+  if (IsSkipped()) return;
+  const json set{{"tests", {{{"input", "4"}, {"output", "8"}}}}};
+  const auto [registered, sha] = client().post("/v1/test_sets", set.dump());
+  ASSERT_EQ(registered, 200);
+  const std::string slow = json{{"language", "bash"}, {"code", "sleep 1; read a; echo $((2 * a))"}, {"test_set", json::parse(sha)["sha256"]}}.dump();
+  const std::string key = take(slow);
+  EXPECT_EQ(take(slow), key);
+  {
+    Client gone = client();
+    gone.send("POST /v1/judge HTTP/1.1\r\nHost: x\r\nContent-Length: " + std::to_string(slow.size()) + "\r\n\r\n" + slow);
+  }  // it cancels nothing
+  kill();
+  begin();
+  const auto [status, body] = client().post("/v1/judge", slow);
+  ASSERT_EQ(status, 200) << body;
+  EXPECT_EQ(json::parse(body)["outcome"], "all_passed") << body;
+  EXPECT_EQ(metric("journal_records"), 2);
+  // Another program's own words run too, and have their place in the order.
+  EXPECT_EQ(client().post("/run_code", R"({"language":"bash","code":"echo 5"})").first, 200);
+  kill();
+  begin();
+  EXPECT_EQ(json::parse(client().post("/v1/judge", bash(77)).second)["outcome"], "all_passed");
+  EXPECT_EQ(json::parse(client().get("/v1/verdicts/" + key).second)["outcome"], "all_passed");
+}
+
+TEST_F(JudgeServeDurable, WrongWordsAreOneLine) {
+  const auto refused = [&](const Words& words, const std::string& why) {
+    const Ended ended = run(scratch, words);
+    EXPECT_EQ(ended.status, 2) << ended.all();
+    EXPECT_NE(ended.err.find(why), std::string::npos) << ended.all();
+  };
+  refused({"judge", "serve", "--durable", "--port", "0"}, "--token-file");
+  refused({"judge", "serve", "--durable"}, "--socket or --port");
+  refused({"judge", "serve", "--durable", "--socket", "x.sock", "--resume"}, "--resume: needs --job");
+  refused({"judge", "serve", "in.jsonl", "--durable", "--socket", "x.sock"}, "takes no file");
+  refused({"judge", "batch", "--durable", "in.jsonl", "out.jsonl"}, "of serve");
+  refused({"judge", "batch"}, "needs IN and OUT");
+}
+
 TEST(JudgeClient, DoesWhatItsPageSays) {
   const Scratch scratch;
   if (!fs::exists("/usr/bin/python3")) GTEST_SKIP() << "python3 is not here";

@@ -35,7 +35,7 @@ const std::map<std::string, std::vector<std::string>>& arrows() {
       {"src/os", {"drover/types", "base"}},
       {"src/wire", {"drover/types", "base"}},
       {"src/engine", {"drover/types", "base", "wire"}},
-      {"src/store", {"drover/types", "drover/job.hpp", "drover/checkpoint.hpp", "drover/probe.hpp", "drover/snapshot.hpp", "base", "os", "wire"}},
+      {"src/store", {"drover/types", "drover/job.hpp", "drover/checkpoint.hpp", "drover/journal.hpp", "drover/probe.hpp", "drover/snapshot.hpp", "base", "os", "wire"}},
       {"src/keeper", {"drover/types", "base", "os", "wire"}},
       {"src/watchdog", {"drover/types", "base", "os", "wire"}},
       {"src/warden", {"drover/types", "base", "os", "wire"}},

@@ -12,6 +12,7 @@
 
 #include "judge/dataset.hpp"
 #include "judge/hash.hpp"
+#include "judge/server.hpp"
 #include "judge/slot.hpp"
 #include "judge/test_sets.hpp"
 #include "judge/verbs.hpp"
@@ -33,22 +34,46 @@ std::uint64_t bytes_of_tests(const Submission& submission) {
 }
 
 /// `drover judge batch IN OUT`: the ledger is the truth, OUT a sink that appears whole, in input order. Equal submissions are judged once.
-class BatchPlan final : public JobPlan {
+/// `drover judge serve --durable`: the same ledger behind the server.
+class JudgePlan final : public JobPlan {
  public:
   void describe(Schema& schema) override {
-    schema.choice("what", what_, {"batch"}, "judge all submissions of a file").positional(true);
-    schema.text("in", in_, "submissions: a file of one of the shapes of --dataset, gzip or not").positional(true);
-    schema.text("out", out_, "verdicts, one JSON object a line, in input order").positional(true);
+    schema.choice("what", what_, {"batch", "serve"}, "judge all submissions of a file; with --durable: what clients send").positional(true);
+    schema.text("in", in_, "submissions: a file of one of the shapes of --dataset, gzip or not").positional(false);
+    schema.text("out", out_, "verdicts, one JSON object a line, in input order").positional(false);
     schema.choice("dataset", dataset_.kind, {"jsonl", "humaneval", "mbpp", "evalplus", "io"}, "shape of IN");
     schema.text("candidates", dataset_.candidates, "of a data set: `canonical` for its own solutions, or a file of {task_id, completion or solution}");
     schema.choice("mode", mode_, {"", "split", "stdio", "exit", "inproc"}, "instead of what each submission says");
     schema.duration("cpu", dataset_.cpu, {Nanos(0), Seconds(3600)}, "CPU time of a run instead of what each submission says; 0: as it says");
     schema.text("reward", reward_, "all: 1 when all tests passed and else 0; fraction: passed / tests; or by outcome: all_passed=1,some_failed=0.1");
     schema.integer("rerun-budget", rerun_budget_, Range<std::uint64_t>{0, 1'000'000'000}, "submissions judged once more at the end, one at a time, because a run was at a limit's edge or had no core; more keep their first verdict");
+    schema.flag("durable", durable_, "of serve: what is taken is in the job's journal, verdicts are in its ledger, and `drover resume` goes on");
+    judge::describe(schema, serve_);
     judge::describe(schema, slot_);
   }
 
-  Result<JobTraits> traits() override {
+  Result<JobTraits> traits() override { return what_ == "serve" ? serve_traits() : batch_traits(); }
+  Result<void> run(Job& job) override { return what_ == "serve" ? serve(job, serve_) : run_batch(job); }
+
+ private:
+  Result<JobTraits> serve_traits() {
+    if (!durable_) return fail(ErrorCode::usage, "serve: as a job it needs --durable");
+    if (!in_.empty() || !out_.empty()) return fail(ErrorCode::usage, fmt::format("serve '{}': takes no file", in_));
+    DROVER_CHECK(complete(serve_, true));
+    DROVER_CHECK(complete(slot_));
+    DROVER_TRY(serve_.service.reward, parse_reward(reward_));
+    if (profile_.empty()) {
+      DROVER_TRY(const Sandbox tried, make_sandbox(slot_));
+      profile_ = name_of(tried.profile());
+    }
+    slot_.profile = profile_;  // the strongest there is may be another when it is resumed
+    serve_.service.slot = slot_;
+    return JobTraits{.pool = Service::pool_options(serve_.service), .grain = Grain::rows, .identity = fmt::format("judge 3 serve\nslot: {}\n", json_of(slot_)), .exact = false};
+  }
+
+  Result<JobTraits> batch_traits() {
+    if (in_.empty() || out_.empty()) return fail(ErrorCode::usage, "batch: needs IN and OUT", "as in: drover judge batch submissions.jsonl verdicts.jsonl");
+    if (durable_ || !serve_.http.unix_path.empty() || serve_.port >= 0) return fail(ErrorCode::usage, "batch: --durable, --socket and --port are of serve");
     in_ = fs::absolute(in_).lexically_normal().string();
     out_ = fs::absolute(out_).lexically_normal().string();
     if (dataset_.candidates != "canonical") dataset_.candidates = fs::absolute(dataset_.candidates).lexically_normal().string();
@@ -68,7 +93,7 @@ class BatchPlan final : public JobPlan {
     return traits;
   }
 
-  Result<void> run(Job& job) override {
+  Result<void> run_batch(Job& job) {
     std::vector<Submission> submissions = std::move(submissions_);
     // Equal ones are one task.
     std::map<std::string, std::size_t, std::less<>> keys;
@@ -189,7 +214,6 @@ class BatchPlan final : public JobPlan {
     return {};
   }
 
- private:
   /// Reads IN and tries the sandbox, once: what is wrong is refused before anything is started.
   Result<void> prepare() {
     if (!profile_.empty()) return {};
@@ -207,6 +231,8 @@ class BatchPlan final : public JobPlan {
   std::uint64_t rerun_budget_ = 1000;
   DatasetOptions dataset_;
   SlotOptions slot_;
+  ServeOptions serve_;
+  bool durable_ = false;
   std::vector<Submission> submissions_;
   std::string hash_, profile_;  ///< of the submissions; of the sandbox
 };
@@ -216,7 +242,7 @@ class JudgeWorkload final : public Workload {
   std::string_view name() const override { return "judge"; }
   std::string_view summary() const override { return "score untrusted programs against tests, in sandboxes"; }
   std::vector<const TaskFunction*> tasks() const override { return {judge_task.function}; }
-  std::unique_ptr<JobPlan> plan() const override { return std::make_unique<BatchPlan>(); }
+  std::unique_ptr<JobPlan> plan() const override { return std::make_unique<JudgePlan>(); }
   std::vector<WorkloadVerb> verbs() const override { return judge_verbs(); }
 };
 

@@ -10,6 +10,7 @@
 #include <mutex>
 #include <nlohmann/json.hpp>
 #include <random>
+#include <thread>
 
 #include "drover/clock.hpp"
 #include "drover/http.hpp"
@@ -24,6 +25,7 @@ namespace {
 using ordered = nlohmann::ordered_json;
 using Exchange = std::shared_ptr<HttpExchange>;
 
+constexpr Nanos kLook = Millis(50);  ///< at whether the job is to stop
 constexpr std::uint64_t kUnsentMax = std::uint64_t{4} << 20;  ///< of a batch whose client reads slowly: then no more of it is judged
 
 std::string error_text(const Error& error) {
@@ -33,7 +35,7 @@ std::string error_text(const Error& error) {
 }
 
 HttpAnswer answer_of(const Error& error, const Service& service) {
-  const int status = error.code() == ErrorCode::usage ? 400 : error.code() == ErrorCode::not_found ? 404 : error.code() == ErrorCode::busy ? 429 : error.code() == ErrorCode::closed ? 503 : 500;
+  const int status = error.code() == ErrorCode::usage ? 400 : error.code() == ErrorCode::not_found ? 404 : error.code() == ErrorCode::busy ? 429 : error.code() == ErrorCode::closed ? 503 : error.code() == ErrorCode::no_space ? 507 : 500;
   HttpAnswer answer{.status = status, .body = error_text(error)};
   if (status == 429) answer.headers.emplace_back("Retry-After", std::to_string(service.retry_after() / Seconds(1)));
   return answer;
@@ -46,6 +48,24 @@ void judge_one(Service& service, const Exchange& exchange) {
   auto ticket = service.submit(std::move(*submission), [exchange](const Verdict& verdict) { exchange->answer({.body = json_of(verdict) + "\n"}); });
   if (!ticket) return exchange->answer(answer_of(ticket.error(), service));
   exchange->when_gone([ticket = *ticket] { ticket->cancel(); });
+}
+
+/// One submission nobody waits for: 202 when it is safe.
+void take_one(Service& service, const Exchange& exchange) {
+  auto submission = parse_submission(exchange->request().body);
+  if (!submission) return exchange->answer(answer_of(submission.error(), service));
+  auto taken = service.take(std::move(*submission), [exchange, &service](const Result<std::string>& key) {
+    exchange->answer(key ? HttpAnswer{.status = 202, .body = ordered{{"key", *key}}.dump() + "\n"} : answer_of(key.error(), service));
+  });
+  if (!taken) exchange->answer(answer_of(taken.error(), service));
+}
+
+void tell_kept(const Service& service, const Exchange& exchange, std::string_view key) {
+  auto kept = service.kept(key);
+  if (!kept) return exchange->answer(answer_of(kept.error(), service));
+  if (kept->pending) return exchange->answer({.status = 202, .body = "{\"pending\":true}\n", .headers = {{"Retry-After", std::to_string(service.retry_after() / Seconds(1))}}});
+  if (!kept->verdict) return exchange->answer({.status = 404, .body = error_text(Error(ErrorCode::not_found, "its judging ended without a verdict", "submit it again"))});
+  exchange->answer({.body = json_of(*kept->verdict) + "\n"});
 }
 
 /// Lines in, a verdict a line out as they come: each with its `index`, so that nobody waits for the slowest.
@@ -176,6 +196,8 @@ std::string metrics(const Service& service, const HttpCounts& http) {
   one("workers_lost_total", "counter", "Workers that died and were replaced.", s.workers_lost);
   one("test_sets", "gauge", "Registered test sets.", s.test_sets);
   one("test_set_bytes", "gauge", "Bytes of them.", s.test_set_bytes);
+  one("journal_records", "gauge", "With --durable: submissions, executions and test sets in the journal.", s.journal);
+  one("replayed_total", "counter", "With --durable: answers of earlier runs, known again.", s.replayed);
   one("candidate_cpu_seconds_total", "counter", "CPU time of candidates and compilers.", s.cpu_seconds);
   one("http_requests_total", "counter", "HTTP requests.", http.requests);
   one("http_unauthorized_total", "counter", "Requests without the right token.", http.refused_token);
@@ -202,87 +224,146 @@ Result<std::string> token_of(const std::string& file) {
   return token;
 }
 
-}  // namespace
-
-Result<int> serve(const std::vector<std::string>& words) {
-  ServiceOptions options;
-  HttpOptions http;
-  std::int32_t port = -1;
-  std::string token_file, reward = "all";
-  bool json = false, until_stdin_ends = false;
-  Schema schema;
-  schema.text("socket", http.unix_path, "Unix socket to listen at, for this user alone; no token");
-  schema.integer("port", port, Range<std::int32_t>{-1, 65535}, "port of 127.0.0.1 to listen at, 0: one that is free; asks for a token");
-  schema.text("token-file", token_file, "its first line is the token; else one is made and printed");
-  schema.integer("workers", options.workers, Range<std::uint32_t>{0, 1024}, "slots that judge at once; 0: usable cores");
-  schema.integer("queue", options.open_max, Range<std::uint32_t>{1, 1'000'000}, "submissions open at once; more are answered 429");
-  schema.bytes("queue-bytes", options.bytes_max, {1 << 16, std::uint64_t{1} << 40}, "of them together");
-  schema.bytes("body", http.body_max, {1 << 10, std::uint64_t{1} << 32}, "of a request; more is answered 413");
-  schema.bytes("bodies", http.bodies_max, {1 << 16, std::uint64_t{1} << 40}, "of all requests in memory; more are answered 429");
-  schema.integer("connections", http.connections, Range<std::uint32_t>{1, 60'000}, "open at once; more are closed");
-  schema.bytes("cache", options.cache_bytes, {0, std::uint64_t{1} << 40}, "verdicts remembered by content; 0: none");
-  schema.bytes("test-sets", options.test_sets_bytes, {0, std::uint64_t{1} << 34}, "registered test sets");
-  schema.text("reward", reward, "all: 1 when all tests passed and else 0; fraction: passed / tests; or by outcome: all_passed=1,some_failed=0.1");
-  describe(schema, options.slot);
-  schema.flag("until-stdin-ends", until_stdin_ends, "end when stdin does: with the program that started it, however that ends");
-  schema.flag("json", json, "say where it listens as one JSON line");
-  DROVER_TRY(const bool go_on, read_options(words, schema, "drover judge serve --socket PATH | --port N [options]\nJudges over HTTP until it is told to end (docs/judge_api.md)."));
-  if (!go_on) return 0;
-  if (http.unix_path.empty() && port < 0) return fail(ErrorCode::usage, "--socket or --port: one of them must be given", "as in: drover judge serve --socket judge.sock");
-  if (!http.unix_path.empty()) http.unix_path = std::filesystem::absolute(http.unix_path).lexically_normal().string();
-  if (port >= 0) {
-    http.port = static_cast<std::uint16_t>(port);
-    DROVER_TRY(http.token, token_of(token_file));
+/// The doors of a service.
+class Doors {
+ public:
+  static Result<std::unique_ptr<Doors>> open(Service& service, const HttpOptions& options) {
+    auto doors = std::unique_ptr<Doors>(new Doors(service));
+    DROVER_TRY(doors->server_, HttpServer::start(options, [self = doors.get()](const HttpRequest& request) { return self->admit(request); }, [self = doors.get()](const Exchange& exchange) { self->handle(exchange); }));
+    return doors;
   }
-  DROVER_CHECK(complete(options.slot));
-  http.open = {"/healthz"};
-  DROVER_TRY(options.reward, parse_reward(reward));
+  HttpServer& server() { return *server_; }
 
-  DROVER_TRY(Termination termination, Termination::watch(until_stdin_ends));
-  DROVER_TRY(const std::unique_ptr<Service> service, Service::start(options));
-  std::optional<HttpServer> server;
-  const std::uint32_t window = std::max<std::uint32_t>(4 * service->status().workers, 8);
-
+ private:
+  static constexpr std::string_view kTestSets = "/v1/test_sets/", kVerdicts = "/v1/verdicts/";
   struct Route {
     const char* method;
     const char* path;
     std::function<void(const Exchange&)> handle;
   };
-  const std::vector<Route> routes{
-      {"POST", "/v1/judge", [&](const Exchange& e) { judge_one(*service, e); }},
-      {"POST", "/v1/batch", [&](const Exchange& e) { std::make_shared<BatchAnswer>(*service, e, window)->start(); }},
-      {"POST", "/v1/test_sets",
-       [&](const Exchange& e) {
-         auto sha = service->add_test_set(e->request().body);
-         e->answer(sha ? HttpAnswer{.body = ordered{{"sha256", *sha}}.dump() + "\n"} : answer_of(sha.error(), *service));
-       }},
-      {"POST", "/run_code", [&](const Exchange& e) { run_code(*service, e); }},
-      {"POST", "/run", [&](const Exchange& e) { go_judge(*service, e); }},
-      {"GET", "/metrics", [&](const Exchange& e) { e->answer({.type = "text/plain; version=0.0.4", .body = metrics(*service, server->counts())}); }},
-      {"GET", "/healthz",
-       [&](const Exchange& e) {
-         const ServiceStatus status = service->status();
-         e->answer({.body = ordered{{"status", "ok"}, {"profile", service->profile()}, {"workers", status.workers}, {"open", status.open}}.dump() + "\n"});
-       }},
-  };
-  const auto admit = [&](const HttpRequest& request) -> std::optional<HttpAnswer> {
-    bool path = request.path.starts_with("/v1/test_sets/");
-    for (const Route& route : routes) {
+
+  explicit Doors(Service& service)
+      : service_(service), routes_{
+            {"POST", "/v1/judge", [&](const Exchange& e) { judge_one(service_, e); }},
+            {"POST", "/v1/batch", [&](const Exchange& e) { std::make_shared<BatchAnswer>(service_, e, std::max<std::uint32_t>(4 * service_.status().workers, 8))->start(); }},
+            {"POST", "/v1/submissions", [&](const Exchange& e) { take_one(service_, e); }},
+            {"POST", "/v1/test_sets",
+             [&](const Exchange& e) {
+               auto sha = service_.add_test_set(e->request().body);
+               e->answer(sha ? HttpAnswer{.body = ordered{{"sha256", *sha}}.dump() + "\n"} : answer_of(sha.error(), service_));
+             }},
+            {"POST", "/run_code", [&](const Exchange& e) { run_code(service_, e); }},
+            {"POST", "/run", [&](const Exchange& e) { go_judge(service_, e); }},
+            {"GET", "/metrics", [&](const Exchange& e) { e->answer({.type = "text/plain; version=0.0.4", .body = metrics(service_, server_->counts())}); }},
+            {"GET", "/healthz",
+             [&](const Exchange& e) {
+               const ServiceStatus status = service_.status();
+               e->answer({.body = ordered{{"status", "ok"}, {"profile", service_.profile()}, {"workers", status.workers}, {"open", status.open}}.dump() + "\n"});
+             }},
+        } {}
+
+  static bool is_below(const HttpRequest& request) { return request.path.starts_with(kTestSets) || request.path.starts_with(kVerdicts); }
+  std::optional<HttpAnswer> admit(const HttpRequest& request) const {
+    bool path = is_below(request);
+    for (const Route& route : routes_) {
       if (request.path != route.path) continue;
       path = true;
       if (request.method == route.method) return std::nullopt;
     }
-    if (request.path.starts_with("/v1/test_sets/") && (request.method == "GET" || request.method == "HEAD")) return std::nullopt;
+    if (is_below(request) && (request.method == "GET" || request.method == "HEAD")) return std::nullopt;
     return HttpAnswer{.status = path ? 405 : 404, .body = error_text(Error(ErrorCode::not_found, request.method + " " + request.path + ": there is no such thing", "docs/judge_api.md has the list"))};
-  };
-  const auto handle = [&](const Exchange& exchange) {
-    for (const Route& route : routes)
-      if (exchange->request().path == route.path && exchange->request().method == route.method) return route.handle(exchange);
-    const bool there = service->has_test_set(exchange->request().path.substr(std::string_view("/v1/test_sets/").size()));
+  }
+  void handle(const Exchange& exchange) const {
+    const std::string_view path = exchange->request().path;
+    for (const Route& route : routes_)
+      if (path == route.path && exchange->request().method == route.method) return route.handle(exchange);
+    if (path.starts_with(kVerdicts)) return tell_kept(service_, exchange, path.substr(kVerdicts.size()));
+    const bool there = service_.has_test_set(path.substr(kTestSets.size()));
     exchange->answer({.status = there ? 200 : 404, .body = there ? "{\"registered\":true}\n" : "{\"registered\":false}\n"});
-  };
-  DROVER_TRY(server, HttpServer::start(http, admit, handle));
+  }
 
+  Service& service_;
+  std::vector<Route> routes_;
+  std::optional<HttpServer> server_;
+};
+
+}  // namespace
+
+void describe(Schema& schema, ServeOptions& options) {
+  ServiceOptions& service = options.service;
+  HttpOptions& http = options.http;
+  schema.text("socket", http.unix_path, "Unix socket to listen at, for this user alone; no token");
+  schema.integer("port", options.port, Range<std::int32_t>{-1, 65535}, "port of 127.0.0.1 to listen at, 0: one that is free; asks for a token");
+  schema.text("token-file", options.token_file, "its first line is the token; else one is made and printed");
+  schema.integer("queue", service.open_max, Range<std::uint32_t>{1, 1'000'000}, "submissions open at once; more are answered 429");
+  schema.bytes("queue-bytes", service.bytes_max, {1 << 16, std::uint64_t{1} << 40}, "of them together");
+  schema.bytes("body", http.body_max, {1 << 10, std::uint64_t{1} << 32}, "of a request; more is answered 413");
+  schema.bytes("bodies", http.bodies_max, {1 << 16, std::uint64_t{1} << 40}, "of all requests in memory; more are answered 429");
+  schema.integer("connections", http.connections, Range<std::uint32_t>{1, 60'000}, "open at once; more are closed");
+  schema.bytes("cache", service.cache_bytes, {0, std::uint64_t{1} << 40}, "verdicts remembered by content; 0: none");
+  schema.bytes("test-sets", service.test_sets_bytes, {0, std::uint64_t{1} << 34}, "registered test sets");
+}
+
+Result<void> complete(ServeOptions& options, bool durable) {
+  HttpOptions& http = options.http;
+  if (http.unix_path.empty() && options.port < 0) return fail(ErrorCode::usage, "--socket or --port: one of them must be given", "as in: drover judge serve --socket judge.sock");
+  if (!http.unix_path.empty()) http.unix_path = std::filesystem::absolute(http.unix_path).lexically_normal().string();
+  if (options.port >= 0) {
+    if (durable && options.token_file.empty()) return fail(ErrorCode::usage, "--port with --durable: needs --token-file", "its first line is the token, for the next run too");
+    http.port = static_cast<std::uint16_t>(options.port);
+    if (!options.token_file.empty()) options.token_file = std::filesystem::absolute(options.token_file).lexically_normal().string();
+    DROVER_TRY(http.token, token_of(options.token_file));
+  }
+  http.open = {"/healthz"};
+  return {};
+}
+
+Result<void> serve(Job& job, ServeOptions options) {
+  DROVER_CHECK(complete(options, true));
+  DROVER_TRY(const std::unique_ptr<Service> service, Service::start(options.service, job));
+  DROVER_TRY(const std::unique_ptr<Doors> doors, Doors::open(*service, options.http));
+  std::fprintf(stderr, "drover judge: listening:%s%s%s; %llu verdicts of earlier runs\n", options.http.unix_path.empty() ? "" : " socket ", options.http.unix_path.c_str(),
+               options.http.port ? fmt::format(" http://127.0.0.1:{}", doors->server().port()).c_str() : "", static_cast<unsigned long long>(service->status().replayed));
+  const Nanos left = job.time_left();
+  const TimePoint end = left == kUnlimited ? kNever : in(left);
+  while (!job.should_stop() && now() < end) {
+    const ServiceStatus status = service->status();
+    job.progress({.done = static_cast<double>(status.answered), .total = 0, .rate = 0, .unit = "submissions", .note = fmt::format("{} open, {} running", status.open, status.running)});
+    std::this_thread::sleep_for(kLook);
+  }
+  service->shutdown();
+  doors->server().stop();
+  const ServiceStatus status = service->status();
+  job.figure({.key = "submitted", .value = static_cast<std::int64_t>(status.submitted), .shown = fmt::format("{} submissions, {} answered, {} of them known before", status.submitted, status.answered, status.cached)});
+  job.figure({.key = "answered", .value = static_cast<std::int64_t>(status.answered), .shown = {}});
+  job.figure({.key = "cached", .value = static_cast<std::int64_t>(status.cached), .shown = {}});
+  job.figure({.key = "replayed", .value = static_cast<std::int64_t>(status.replayed), .shown = {}});
+  return {};
+}
+
+Result<int> serve(const std::vector<std::string>& words) {
+  ServeOptions options;
+  std::string reward = "all";
+  bool json = false, until_stdin_ends = false, durable = false;
+  Schema schema;
+  describe(schema, options);
+  schema.integer("workers", options.service.workers, Range<std::uint32_t>{0, 1024}, "slots that judge at once; 0: usable cores");
+  schema.text("reward", reward, "all: 1 when all tests passed and else 0; fraction: passed / tests; or by outcome: all_passed=1,some_failed=0.1");
+  describe(schema, options.service.slot);
+  schema.flag("durable", durable, "as a job: what is taken is in its journal, verdicts are in its ledger, and `drover resume` goes on (`drover judge --help` has a job's options)");
+  schema.flag("until-stdin-ends", until_stdin_ends, "end when stdin does: with the program that started it, however that ends");
+  schema.flag("json", json, "say where it listens as one JSON line");
+  DROVER_TRY(const bool go_on, read_options(words, schema, "drover judge serve --socket PATH | --port N [options]\nJudges over HTTP until it is told to end (docs/judge_api.md)."));
+  if (!go_on) return 0;
+  DROVER_CHECK(complete(options, false));
+  DROVER_CHECK(complete(options.service.slot));
+  DROVER_TRY(options.service.reward, parse_reward(reward));
+
+  DROVER_TRY(Termination termination, Termination::watch(until_stdin_ends));
+  DROVER_TRY(const std::unique_ptr<Service> service, Service::start(options.service));
+  DROVER_TRY(const std::unique_ptr<Doors> doors, Doors::open(*service, options.http));
+
+  const HttpOptions& http = options.http;
   ordered said{{"listening", true}, {"profile", service->profile()}, {"workers", service->status().workers}};
   std::string text = fmt::format("drover judge: {} workers, profile {}\n", service->status().workers, service->profile());
   if (!http.unix_path.empty()) {
@@ -290,9 +371,9 @@ Result<int> serve(const std::vector<std::string>& words) {
     text += "  socket " + http.unix_path + "\n";
   }
   if (http.port) {
-    said["port"] = server->port();
-    text += fmt::format("  http://127.0.0.1:{}\n", server->port());
-    if (token_file.empty()) {
+    said["port"] = doors->server().port();
+    text += fmt::format("  http://127.0.0.1:{}\n", doors->server().port());
+    if (options.token_file.empty()) {
       said["token"] = http.token;
       text += "  token " + http.token + "\n";
     }
@@ -305,7 +386,7 @@ Result<int> serve(const std::vector<std::string>& words) {
   }
   // First the judging: what is open is answered `cancelled` and sent; then the door.
   service->shutdown();
-  server->stop();
+  doors->server().stop();
   const ServiceStatus status = service->status();
   if (!json) std::fprintf(stderr, "drover judge: stopped; %llu submissions, %llu answered\n", static_cast<unsigned long long>(status.submitted), static_cast<unsigned long long>(status.answered));
   return 0;

@@ -10,6 +10,7 @@
 
 #include "drover/clock.hpp"
 #include "drover/pool.hpp"
+#include "judge/intake.hpp"
 
 namespace drover::judge {
 namespace {
@@ -26,6 +27,8 @@ Bytes bytes_of(const std::string& text) {
   const BytesView bytes = std::as_bytes(std::span(text));
   return {bytes.begin(), bytes.end()};
 }
+
+std::string text_of(const Submission& submission) { return json_of(submission).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace); }
 
 /// Verdicts by content, the ones used last; bounded in bytes.
 class VerdictCache {
@@ -74,14 +77,33 @@ Nanos bound_of(const Execution& execution) { return kAttempts * (runs_bound(exec
 
 struct Service::Impl {
   struct Work {
-    std::string input;
+    std::string input{};
     Nanos bound{};
-    std::function<bool()> cancelled;
-    std::function<void(Result<std::string>)> done;
+    std::function<bool()> cancelled{};
+    std::function<void(Result<std::string>, std::optional<TaskId>)> done{};
+    std::function<void(Result<void>)> taken{};       ///< over a job: nothing can lose it any more, or it could not be taken
+    std::optional<Future<std::string>> future{};     ///< given to the pool already: an earlier run took it
+  };
+  /// Who waits for one submission's verdict.
+  struct Waiter {
+    std::string id;
+    std::shared_ptr<Ticket<Verdict>> ticket;
+    std::function<void(const Verdict&)> done;
+  };
+  /// What a job knows of a submission.
+  struct Known {
+    std::optional<TaskId> task{};   ///< that has its verdict
+    bool lasts = false;             ///< and is the answer to an equal one
+    bool pending = false, safe = false;  ///< safe: where no crash can lose it
+    Nanos bound{};
+    std::vector<Waiter> waiters{};
+    std::vector<std::function<void(Result<std::string>)>> takers{};  ///< told when it is safe
   };
   ServiceOptions options;
   std::string profile;
-  std::optional<Pool> pool;
+  std::optional<Pool> own_pool;
+  Pool* pool = nullptr;              ///< it, or the job's
+  Job* job = nullptr;
   mutable std::mutex mutex;
   std::condition_variable changed;
   std::deque<Work> queue;
@@ -91,82 +113,285 @@ struct Service::Impl {
   double seconds_each = 0.02;        ///< of a submission, as it went lately
   VerdictCache cache{0};
   TestSets sets;
+  std::mutex order;                  ///< the pool is given tasks in the journal's order
+  std::optional<Intake> intake;
+  std::deque<Work> arrived;          ///< in the journal, and not yet on the disk
+  std::condition_variable arrival;
+  std::unordered_map<std::string, Known> known;  ///< by key
+  std::jthread syncer;
   std::vector<std::jthread> feeders;
 
   /// Keeps two tasks a worker in the pool; the rest waits here, where it can be cancelled and counted.
   void feed() {
     for (;;) {
       Work work;
+      Result<Future<std::string>> future = fail(ErrorCode::closed, "cancelled");
       {
-        std::unique_lock lock(mutex);
-        changed.wait(lock, [&] { return closing || !queue.empty(); });
-        if (queue.empty()) return;
-        work = std::move(queue.front());
-        queue.pop_front();
-        ++counts.running;
+        std::unique_lock in_order(order, std::defer_lock);
+        for (;;) {  // to the front of the queue, and with it into the pool
+          in_order.lock();
+          std::unique_lock lock(mutex);
+          if (!queue.empty()) break;
+          if (closing) return;
+          in_order.unlock();
+          changed.wait(lock, [&] { return closing || !queue.empty(); });
+        }
+        {
+          const std::lock_guard lock(mutex);
+          work = std::move(queue.front());
+          queue.pop_front();
+          ++counts.running;
+        }
+        if (work.future) future = std::move(*work.future);
+        else if (!is_cancelled(work)) future = submit(work);
       }
       const TimePoint begin = now();
-      Result<std::string> answer = run(work);
+      const std::optional<TaskId> task = future ? std::optional(future->task()) : std::nullopt;
+      Result<std::string> answer = future ? await(*future, work) : Result<std::string>(std::unexpected(std::move(future).error()));
       {
         const std::lock_guard lock(mutex);
         --counts.running;
-        --counts.open;
-        ++counts.answered;
-        counts.open_bytes -= work.input.size();
-        queued_bound -= work.bound;
         seconds_each = seconds_each * 0.95 + 0.05 * static_cast<double>((now() - begin).count()) * 1e-9;
       }
-      work.done(std::move(answer));
+      end(work, std::move(answer), task);
     }
   }
 
-  Result<std::string> run(const Work& work) {
-    const auto cancelled = [&] {
-      if (work.cancelled()) return true;
+  /// What is in the journal is on the disk before it goes on: many at once, with one sync.
+  void sync() {
+    for (;;) {
+      std::deque<Work> taken;
+      {
+        std::unique_lock lock(mutex);
+        arrival.wait(lock, [&] { return closing || !arrived.empty(); });
+        if (arrived.empty()) return;
+        taken.swap(arrived);
+      }
+      const Result<void> synced = intake->sync();
+      for (Work& work : taken) {
+        if (work.taken) work.taken(synced);
+        if (!synced) end(work, fail(ErrorCode::unavailable, synced.error().what()), std::nullopt);
+      }
+      if (!synced) continue;
       const std::lock_guard lock(mutex);
-      return closing;
-    };
-    if (cancelled()) return fail(ErrorCode::closed, "cancelled");
-    TaskLimits limits{.attempt_wall = work.bound / kAttempts};
-    DROVER_TRY(auto future, pool->submit(judge_task, work.input, {.effect = EffectClass::pure, .limits = limits, .deadline = now() + Seconds(5)}));
+      for (Work& work : taken) queue.push_back(std::move(work));
+      changed.notify_all();
+    }
+  }
+
+  void end(const Work& work, Result<std::string> answer, std::optional<TaskId> task) {
+    {
+      const std::lock_guard lock(mutex);
+      --counts.open;
+      ++counts.answered;
+      counts.open_bytes -= work.input.size();
+      queued_bound -= work.bound;
+    }
+    work.done(std::move(answer), task);
+  }
+
+  bool is_cancelled(const Work& work) const {
+    if (work.cancelled && work.cancelled()) return true;
+    const std::lock_guard lock(mutex);
+    return closing;
+  }
+
+  Result<Future<std::string>> submit(const Work& work) const {
+    const TaskLimits limits{.attempt_wall = work.bound / kAttempts};
+    // A task that was taken must not be passed over: those behind it would have its number.
+    return pool->submit(judge_task, work.input, {.effect = EffectClass::pure, .limits = limits, .deadline = job != nullptr ? kNever : now() + Seconds(5)});
+  }
+
+  Result<std::string> await(Future<std::string>& future, const Work& work) {
     bool told = false;
     for (;;) {
       auto result = future.get(now() + (told ? Nanos(Seconds(5)) : kAsk));
+      const bool ending = is_cancelled(work);
       if (result) {
         if (*result) return std::move(**result);
-        if (cancelled()) return fail(ErrorCode::closed, "cancelled");
+        if (ending) return fail(ErrorCode::closed, "cancelled");
         return fail(ErrorCode::unavailable, result->error().text());
       }
+      if (job != nullptr) continue;  // it ends: by itself, or with the job
       if (told) return fail(ErrorCode::closed, "cancelled");
-      if (cancelled()) {
+      if (ending) {
         pool->cancel(future.task());
         told = true;
       }
     }
   }
 
-  Result<Nanos> enqueue(std::string input, Nanos own, std::function<bool()> cancelled, std::function<void(Result<std::string>)> done) {
-    const std::lock_guard lock(mutex);
+  /// Under the lock.
+  Result<Nanos> enqueue(Work work, const IntakeRecord& record) {
     if (closing) return fail(ErrorCode::closed, "the service is shutting down");
-    if (counts.open >= options.open_max || counts.open_bytes + input.size() > options.bytes_max) {
+    if (counts.open >= options.open_max || counts.open_bytes + work.input.size() > options.bytes_max) {
       ++counts.refused;
       return fail(ErrorCode::busy, "the queue is full", "submit again later");
     }
+    // Who has its place in the journal gets its number from the pool, whatever happens.
+    if (work.input.size() > kPayloadBytesMax) return fail(ErrorCode::usage, "a submission of " + std::to_string(work.input.size()) + " bytes is too large");
+    if (intake) DROVER_CHECK(intake->append(record));
     ++counts.open;
     ++counts.submitted;
-    counts.open_bytes += input.size();
+    counts.open_bytes += work.input.size();
     // All before it, spread over the workers, and itself.
-    const Nanos bound = own + queued_bound / std::max<std::uint32_t>(counts.workers, 1);
-    queued_bound += own;
-    queue.push_back({std::move(input), own, std::move(cancelled), std::move(done)});
-    changed.notify_one();
+    const Nanos bound = work.bound + queued_bound / std::max<std::uint32_t>(counts.workers, 1);
+    queued_bound += work.bound;
+    if (syncer.joinable()) {
+      arrived.push_back(std::move(work));
+      arrival.notify_one();
+    } else {
+      queue.push_back(std::move(work));
+      changed.notify_one();
+    }
     return bound;
+  }
+
+  /// Of a task's answer.
+  Verdict verdict_of(Result<std::string> answer, Mode mode) const {
+    auto parsed = answer ? parse_verdict(*answer) : Result<Verdict>(std::unexpected(std::move(answer).error()));
+    Verdict verdict;
+    if (parsed) {
+      verdict = std::move(*parsed);
+    } else {
+      verdict.mode = mode;
+      verdict.reason = parsed.error().code() != ErrorCode::closed ? "judge_error: " + parsed.error().what() : job != nullptr ? "cancelled: the server is stopping; it is judged when its job is resumed" : "cancelled";
+    }
+    conclude(verdict, options.reward);
+    return verdict;
+  }
+  /// Under the lock.
+  void count(const Verdict& verdict) {
+    ++counts.outcomes[static_cast<std::size_t>(verdict.outcome)];
+    if (verdict.outcome == SubmissionOutcome::not_judged) ++(verdict.reason.starts_with("cancelled") ? counts.cancelled : counts.not_judged);
+    counts.cpu_seconds += static_cast<double>((verdict.measured.cpu + verdict.measured.compile_cpu).count()) * 1e-9;
+  }
+
+  /// Over a job: takes a submission. Under the lock.
+  Result<Known*> enqueue_known(const std::string& key, const Submission& submission, std::size_t tests) {
+    const std::string text = text_of(submission);
+    Work work{.input = text, .bound = bound_of(submission, tests)};
+    work.done = [this, key, mode = *submission.mode](Result<std::string> answer, std::optional<TaskId> task) { conclude_known(key, mode, std::move(answer), task); };
+    work.taken = [this, key](const Result<void>& taken) { tell_takers(key, taken); };
+    DROVER_TRY(const Nanos bound, enqueue(std::move(work), {IntakeKind::submission, key, text}));
+    Known& one = known[key];
+    one = Known{.pending = true, .safe = !syncer.joinable(), .bound = bound};
+    return &one;
+  }
+
+  void tell_takers(const std::string& key, const Result<void>& taken) {
+    std::vector<std::function<void(Result<std::string>)>> takers;
+    {
+      const std::lock_guard lock(mutex);
+      Known& one = known[key];
+      one.safe = taken.has_value();
+      takers = std::exchange(one.takers, {});
+    }
+    for (const auto& told : takers) told(taken ? Result<std::string>(key) : Result<std::string>(std::unexpected(taken.error())));
+  }
+
+  /// Over a job: the answer of a submission's task, for all who wait for it.
+  void conclude_known(const std::string& key, Mode mode, Result<std::string> answer, std::optional<TaskId> task) {
+    const bool ended = answer.has_value() || answer.error().code() != ErrorCode::closed;  // else it is judged by the next run
+    const bool kept = answer.has_value();
+    const Verdict verdict = verdict_of(std::move(answer), mode);
+    std::vector<Waiter> waiters;
+    {
+      const std::lock_guard lock(mutex);
+      Known& one = known[key];
+      waiters = std::exchange(one.waiters, {});
+      if (ended) {
+        one.pending = false;
+        one.task = kept ? task : std::nullopt;
+        one.lasts = one.task && judge::lasts(verdict);
+        if (one.lasts && options.cache_bytes != 0) cache.put(key, json_of(verdict));
+      }
+      count(verdict);
+    }
+    for (Waiter& waiter : waiters) {
+      Verdict its = verdict;
+      its.id = waiter.id;
+      waiter.ticket->answer(its);
+      if (waiter.done) waiter.done(its);
+    }
+  }
+
+  /// The kept verdict of a task.
+  std::optional<Verdict> verdict_of_task(const std::string& key, TaskId task) {
+    {
+      const std::lock_guard lock(mutex);
+      if (const std::string* const text = cache.find(key))
+        if (auto verdict = parse_verdict(*text)) return std::move(*verdict);
+    }
+    const auto bytes = job->result(task);
+    if (!bytes || !*bytes) return std::nullopt;
+    auto verdict = parse_verdict({reinterpret_cast<const char*>((*bytes)->data()), (*bytes)->size()});
+    if (!verdict) return std::nullopt;
+    conclude(*verdict, options.reward);
+    return std::move(*verdict);
+  }
+
+  /// What earlier runs of the job took: given to the pool in the same order; most of it is answered from the ledger at once.
+  Result<void> recover() {
+    const std::string path = (job->directory() / "intake.journal").string();
+    {  // the tests first: all of them travel in one block
+      DROVER_TRY(const Intake read, Intake::open(path, [&](const IntakeRecord& record) -> Result<void> {
+        if (record.kind == IntakeKind::test_set) DROVER_CHECK(sets.add(record.text));
+        return {};
+      }));
+    }
+    if (sets.size() != 0) DROVER_CHECK(pool->broadcast(sets.image()));
+    DROVER_TRY(intake, Intake::open(path, [&](const IntakeRecord& record) -> Result<void> {
+      if (record.kind == IntakeKind::test_set) return {};
+      const bool execution = record.kind == IntakeKind::execution;
+      Work work{.input = std::string(record.text)};
+      if (execution) {
+        DROVER_TRY(const Execution parsed, parse_execution(work.input));
+        work.bound = bound_of(parsed);
+        work.done = [](const Result<std::string>&, std::optional<TaskId>) {};
+      } else {
+        DROVER_TRY(const Submission parsed, parse_submission(work.input));
+        const TestSet* const set = parsed.test_set.empty() ? nullptr : sets.find(parsed.test_set);
+        work.bound = bound_of(parsed, set != nullptr ? set->tests : parsed.tests.size());
+        work.done = [this, key = std::string(record.key), mode = parsed.mode.value_or(Mode::split)](Result<std::string> answer, std::optional<TaskId> task) { conclude_known(key, mode, std::move(answer), task); };
+      }
+      DROVER_TRY(work.future, submit(work));
+      const TaskId task = work.future->task();
+      if (auto ended = work.future->get(now())) {
+        ++counts.replayed;
+        if (execution) return {};
+        Known& one = known[std::string(record.key)];
+        one = Known{.safe = true};
+        if (!*ended) return {};
+        DROVER_TRY(Verdict verdict, parse_verdict(**ended));
+        conclude(verdict, {});
+        one.task = task;
+        one.lasts = judge::lasts(verdict);
+        return {};
+      }
+      if (!execution) known[std::string(record.key)] = Known{.pending = true, .safe = true, .bound = work.bound};
+      ++counts.open;
+      ++counts.submitted;
+      counts.open_bytes += work.input.size();
+      queued_bound += work.bound;
+      queue.push_back(std::move(work));
+      return {};
+    }));
+    return {};
   }
 };
 
 Service::Service(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Service::~Service() { shutdown(); }
 const std::string& Service::profile() const { return impl_->profile; }
+
+PoolOptions Service::pool_options(const ServiceOptions& options) {
+  PoolOptions pool{.workers = options.workers, .window = 1, .setup = bytes_of(json_of(options.slot)), .warm_up = judge_task.function};
+  pool.limits.stall = kSandboxStart + Seconds(20);
+  pool.retry = {.blamed_max = 1, .free_max = 1};
+  pool.start_grace = Seconds(60);
+  return pool;
+}
 
 Result<std::unique_ptr<Service>> Service::start(const ServiceOptions& options) {
   auto impl = std::make_unique<Impl>();
@@ -177,86 +402,156 @@ Result<std::unique_ptr<Service>> Service::start(const ServiceOptions& options) {
     DROVER_TRY(const Sandbox tried, make_sandbox(impl->options.slot));
     impl->profile = name_of(tried.profile());
   }
-  PoolOptions pool{.workers = options.workers, .window = 1, .setup = bytes_of(json_of(impl->options.slot)), .warm_up = judge_task.function};
-  pool.limits.stall = kSandboxStart + Seconds(20);
-  pool.retry = {.blamed_max = 1, .free_max = 1};
-  pool.start_grace = Seconds(60);
-  DROVER_TRY(impl->pool, Pool::start(std::move(pool)));
-  impl->counts.workers = impl->pool->workers();
+  DROVER_TRY(impl->own_pool, Pool::start(pool_options(impl->options)));
+  impl->pool = &*impl->own_pool;
   auto service = std::unique_ptr<Service>(new Service(std::move(impl)));
-  for (std::uint32_t i = 0; i < 2 * service->impl_->counts.workers; ++i) service->impl_->feeders.emplace_back([self = service->impl_.get()] { self->feed(); });
+  service->begin();
   return service;
 }
 
+Result<std::unique_ptr<Service>> Service::start(const ServiceOptions& options, Job& job) {
+  auto impl = std::make_unique<Impl>();
+  impl->options = options;
+  impl->cache = VerdictCache(options.cache_bytes);
+  impl->profile = options.slot.profile;
+  impl->job = &job;
+  impl->pool = &job.pool();
+  DROVER_CHECK(impl->recover());
+  auto service = std::unique_ptr<Service>(new Service(std::move(impl)));
+  if (job.durability() == Durability::power) service->impl_->syncer = std::jthread([self = service->impl_.get()] { self->sync(); });
+  service->begin();
+  return service;
+}
+
+void Service::begin() {
+  impl_->counts.workers = impl_->pool->workers();
+  for (std::uint32_t i = 0; i < 2 * impl_->counts.workers; ++i) impl_->feeders.emplace_back([self = impl_.get()] { self->feed(); });
+}
+
+namespace {
+
+/// Its mode, and how many tests it has. Errors: not_found, usage.
+Result<std::size_t> settle(Submission& submission, const TestSets& sets) {
+  if (submission.test_set.empty()) {
+    submission.mode = submission.mode_chosen();
+    return submission.tests.size();
+  }
+  const TestSet* const set = sets.find(submission.test_set);
+  if (set == nullptr) return fail(ErrorCode::not_found, "test_set '" + submission.test_set + "' is not registered", "POST it to /v1/test_sets first");
+  submission.mode = submission.mode_for(set->io, set->named);
+  if (set->io != (*submission.mode == Mode::stdio) || (submission.checker && !set->io)) return fail(ErrorCode::usage, "test_set '" + submission.test_set + "': its tests are not for mode " + std::string(name_of(*submission.mode)), "docs/judge_api.md has the modes");
+  return set->tests;
+}
+
+}  // namespace
+
 Result<std::shared_ptr<Ticket<Verdict>>> Service::submit(Submission submission, std::function<void(const Verdict&)> done) {
   Impl& i = *impl_;
-  std::size_t tests = submission.tests.size();
-  if (!submission.test_set.empty()) {
-    const std::lock_guard lock(i.mutex);
-    const TestSet* const set = i.sets.find(submission.test_set);
-    if (set == nullptr) return fail(ErrorCode::not_found, "test_set '" + submission.test_set + "' is not registered", "POST it to /v1/test_sets first");
-    submission.mode = submission.mode_for(set->io, set->named);
-    if (set->io != (*submission.mode == Mode::stdio) || (submission.checker && !set->io)) return fail(ErrorCode::usage, "test_set '" + submission.test_set + "': its tests are not for mode " + std::string(name_of(*submission.mode)), "docs/judge_api.md has the modes");
-    tests = set->tests;
-  } else {
-    submission.mode = submission.mode_chosen();
-  }
+  std::unique_lock lock(i.mutex);
+  if (i.closing) return fail(ErrorCode::closed, "the service is shutting down");
+  DROVER_TRY(const std::size_t tests, settle(submission, i.sets));
   const std::string id = std::exchange(submission.id, {});
   const std::string key = content_key(submission);
-  const RewardRule rule = i.options.reward;
-  if (i.options.cache_bytes != 0) {
-    std::unique_lock lock(i.mutex);
-    if (const std::string* const known = i.cache.find(key)) {
-      auto verdict = parse_verdict(*known);
-      if (verdict) {
-        ++i.counts.submitted, ++i.counts.answered, ++i.counts.cached;
-        ++i.counts.outcomes[static_cast<std::size_t>(verdict->outcome)];
-        lock.unlock();
-        verdict->id = id;
-        verdict->measured.cached = true;
-        auto ticket = std::make_shared<Ticket<Verdict>>();
-        ticket->answer(*verdict);
-        if (done) done(*verdict);
-        return ticket;
-      }
+  auto ticket = std::make_shared<Ticket<Verdict>>();
+  std::optional<Verdict> known;
+  if (const std::string* const text = i.options.cache_bytes != 0 ? i.cache.find(key) : nullptr)
+    if (auto verdict = parse_verdict(*text)) known = std::move(*verdict);
+  if (i.job != nullptr && !known) {
+    const auto found = i.known.find(key);
+    if (found != i.known.end() && found->second.lasts) {
+      const TaskId task = *found->second.task;
+      lock.unlock();
+      known = i.verdict_of_task(key, task);
+      lock.lock();
+      if (i.closing) return fail(ErrorCode::closed, "the service is shutting down");
     }
   }
-  const Nanos own = bound_of(submission, tests);
-  const Mode mode = *submission.mode;
-  auto ticket = std::make_shared<Ticket<Verdict>>();
-  DROVER_TRY(ticket->bound_, i.enqueue(json_of(submission).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace), own, [ticket] { return ticket->cancelled(); },
-                                       [&i, ticket, id, key, mode, rule, done](Result<std::string> answer) {
-    Verdict verdict;
-    auto parsed = answer ? parse_verdict(*answer) : Result<Verdict>(std::unexpected(std::move(answer).error()));
-    if (parsed) {
-      verdict = std::move(*parsed);
-    } else {
-      verdict.mode = mode;
-      verdict.reason = parsed.error().code() == ErrorCode::closed ? "cancelled" : "judge_error: " + parsed.error().what();
+  if (known) {
+    ++i.counts.submitted, ++i.counts.answered, ++i.counts.cached;
+    ++i.counts.outcomes[static_cast<std::size_t>(known->outcome)];
+    lock.unlock();
+    known->id = id;
+    known->measured.cached = true;
+    ticket->answer(*known);
+    if (done) done(*known);
+    return ticket;
+  }
+  if (i.job != nullptr) {
+    const auto found = i.known.find(key);
+    Impl::Known* one = found != i.known.end() && found->second.pending ? &found->second : nullptr;
+    if (one == nullptr) {
+      DROVER_TRY(one, i.enqueue_known(key, submission, tests));
     }
-    conclude(verdict, rule);
+    ticket->bound_ = one->bound;
+    one->waiters.push_back({id, ticket, std::move(done)});
+    return ticket;
+  }
+  Impl::Work work{.input = text_of(submission), .bound = bound_of(submission, tests)};
+  work.cancelled = [ticket] { return ticket->cancelled(); };
+  work.done = [&i, ticket, id, key, mode = *submission.mode, done](Result<std::string> answer, std::optional<TaskId>) {
+    Verdict verdict = i.verdict_of(std::move(answer), mode);
     {
-      const std::lock_guard lock(i.mutex);
-      ++i.counts.outcomes[static_cast<std::size_t>(verdict.outcome)];
-      if (verdict.outcome == SubmissionOutcome::not_judged) ++(verdict.reason == "cancelled" ? i.counts.cancelled : i.counts.not_judged);
-      i.counts.cpu_seconds += static_cast<double>((verdict.measured.cpu + verdict.measured.compile_cpu).count()) * 1e-9;
+      const std::lock_guard guard(i.mutex);
+      i.count(verdict);
       if (i.options.cache_bytes != 0 && lasts(verdict)) i.cache.put(key, json_of(verdict));
     }
     verdict.id = id;
     ticket->answer(verdict);
     if (done) done(verdict);
-  }));
+  };
+  DROVER_TRY(ticket->bound_, i.enqueue(std::move(work), {}));
   return ticket;
+}
+
+Result<void> Service::take(Submission submission, std::function<void(Result<std::string>)> taken) {
+  Impl& i = *impl_;
+  if (i.job == nullptr) return fail(ErrorCode::unavailable, "nothing is kept here: the server was started without --durable");
+  std::unique_lock lock(i.mutex);
+  if (i.closing) return fail(ErrorCode::closed, "the service is shutting down");
+  DROVER_TRY(const std::size_t tests, settle(submission, i.sets));
+  submission.id.clear();
+  const std::string key = content_key(submission);
+  const auto found = i.known.find(key);
+  Impl::Known* one = found != i.known.end() && (found->second.pending || found->second.lasts) ? &found->second : nullptr;
+  if (one == nullptr) {
+    DROVER_TRY(one, i.enqueue_known(key, submission, tests));
+  }
+  if (!one->safe) {
+    one->takers.push_back(std::move(taken));
+    return {};
+  }
+  lock.unlock();
+  taken(key);
+  return {};
+}
+
+Result<Service::Kept> Service::kept(std::string_view key) const {
+  Impl& i = *impl_;
+  if (i.job == nullptr) return fail(ErrorCode::unavailable, "nothing is kept here: the server was started without --durable");
+  std::optional<TaskId> task;
+  {
+    const std::lock_guard lock(i.mutex);
+    const auto found = i.known.find(std::string(key));
+    if (found == i.known.end()) return fail(ErrorCode::not_found, "no submission has the key '" + std::string(key.substr(0, 64)) + "'");
+    if (found->second.pending) return Kept{.pending = true};
+    task = found->second.task;
+  }
+  return Kept{.verdict = task ? i.verdict_of_task(std::string(key), *task) : std::nullopt};
 }
 
 Result<std::shared_ptr<Ticket<Executed>>> Service::execute(const Execution& execution, std::function<void(const Executed&)> done) {
   auto ticket = std::make_shared<Ticket<Executed>>();
-  DROVER_TRY(ticket->bound_, impl_->enqueue(json_of(execution), bound_of(execution), [ticket] { return ticket->cancelled(); }, [ticket, done](Result<std::string> answer) {
+  const std::string text = json_of(execution);
+  Impl::Work work{.input = text, .bound = bound_of(execution)};
+  work.done = [ticket, done](Result<std::string> answer, std::optional<TaskId>) {
     auto parsed = answer ? parse_executed(*answer) : Result<Executed>(std::unexpected(std::move(answer).error()));
     Executed executed = parsed ? std::move(*parsed) : Executed{.error = parsed.error().code() == ErrorCode::closed ? "cancelled" : "judge_error: " + parsed.error().what()};
     ticket->answer(executed);
     if (done) done(executed);
-  }));
+  };
+  if (impl_->job == nullptr) work.cancelled = [ticket] { return ticket->cancelled(); };
+  const std::lock_guard lock(impl_->mutex);
+  DROVER_TRY(ticket->bound_, impl_->enqueue(std::move(work), {IntakeKind::execution, {}, text}));
   return ticket;
 }
 
@@ -265,7 +560,11 @@ Result<std::string> Service::add_test_set(std::string_view json) {
   if (impl_->sets.bytes() + json.size() > impl_->options.test_sets_bytes) return fail(ErrorCode::busy, "the registry of test sets is full", "restart the server with a larger --test-sets");
   const std::size_t before = impl_->sets.size();
   DROVER_TRY(std::string sha, impl_->sets.add(json));
-  if (impl_->sets.size() != before) DROVER_CHECK(impl_->pool->broadcast(impl_->sets.image()));
+  if (impl_->sets.size() != before) {
+    if (impl_->intake) DROVER_CHECK(impl_->intake->append({IntakeKind::test_set, {}, json}));
+    if (impl_->syncer.joinable()) DROVER_CHECK(impl_->intake->sync());
+    DROVER_CHECK(impl_->pool->broadcast(impl_->sets.image()));
+  }
   return sha;
 }
 
@@ -286,8 +585,12 @@ void Service::shutdown() {
     if (std::exchange(impl_->closing, true)) return;
   }
   impl_->changed.notify_all();
-  if (impl_->pool) (void)impl_->pool->shutdown(Shutdown::kill, now() + Seconds(2));  // the sandboxes die with their workers
+  impl_->arrival.notify_all();
+  if (impl_->own_pool) (void)impl_->own_pool->shutdown(Shutdown::kill, now() + Seconds(2));  // the sandboxes die with their workers
+  else if (impl_->job != nullptr && !impl_->job->should_stop()) (void)impl_->pool->shutdown(Shutdown::cancel, now() + Seconds(10));  // else it is on its way
+  if (impl_->syncer.joinable()) impl_->syncer.join();
   impl_->feeders.clear();  // each ends when its task has ended and the queue is empty
+  for (auto& work : std::exchange(impl_->queue, {})) impl_->end(work, fail(ErrorCode::closed, "cancelled"), std::nullopt);  // synced since
 }
 
 ServiceStatus Service::status() const {
@@ -297,6 +600,7 @@ ServiceStatus Service::status() const {
     status = impl_->counts;
     status.test_sets = impl_->sets.size();
     status.test_set_bytes = impl_->sets.bytes();
+    if (impl_->intake) status.journal = impl_->intake->records();
   }
   status.workers_lost = impl_->pool->status().deaths;
   return status;

@@ -9,7 +9,9 @@
 /// Never hangs: a ticket has a bound, computed from its own limits and from all that is queued before it, after which it has an answer. That is
 /// enforced, not hoped for: each submission's attempts have a wall limit, beyond which its worker is killed.
 ///
-/// Threads: everything from any thread. Durability: none; what must survive a crash is a batch (judge.hpp).
+/// Threads: everything from any thread. Durability: none, or a job's. Over a job (`start(options, job)`) what is taken is in the job's journal
+/// before it is judged, and its verdict in the job's ledger before it is told: whatever is killed, the next run of the job judges what is
+/// missing and knows the rest; the same submission again is answered from the ledger, a client that goes cancels nothing.
 
 #include <atomic>
 #include <chrono>
@@ -21,6 +23,7 @@
 #include <optional>
 #include <string>
 
+#include "drover/job.hpp"
 #include "drover/types/error.hpp"
 #include "drover/types/time.hpp"
 #include "judge/execute.hpp"
@@ -83,25 +86,40 @@ struct ServiceStatus {
   std::uint32_t open = 0, running = 0, workers = 0;
   std::uint64_t open_bytes = 0, test_sets = 0, test_set_bytes = 0;
   double cpu_seconds = 0;
+  std::uint64_t journal = 0, replayed = 0;  ///< over a job: records in its journal; verdicts of earlier runs
 };
 
 class Service {
  public:
   /// Starts the pool and waits for its sandboxes. Errors: those of Pool::start and of Sandbox::start (tried once, first).
   static Result<std::unique_ptr<Service>> start(const ServiceOptions& options);
+  /// Over a job, whose pool was made with pool_options() and whose verdicts all came from one set of slot options. Returns when what earlier runs
+  /// took is known or queued. Errors also: those of Journal::open, mismatch (the journal and the ledger are not of one job).
+  static Result<std::unique_ptr<Service>> start(const ServiceOptions& options, Job& job);
+  static PoolOptions pool_options(const ServiceOptions& options);
   ~Service();  ///< shutdown()
 
   /// `done` is called once, when the ticket has its answer: on a thread of the service, or from within where the verdict is remembered. Errors: busy (the queue is full: again after retry_after()),
   /// not_found (its test set), closed (shutting down).
   Result<std::shared_ptr<Ticket<Verdict>>> submit(Submission submission, std::function<void(const Verdict&)> done = {});
   Result<std::shared_ptr<Ticket<Executed>>> execute(const Execution& execution, std::function<void(const Executed&)> done = {});
+  /// Over a job: takes a submission nobody waits for. `taken` is called, from any thread, with the key its verdict will have, when no crash the
+  /// job's durability is for can lose it. Errors: as submit; no_space, and unavailable without a job.
+  Result<void> take(Submission submission, std::function<void(Result<std::string> key)> taken);
+  struct Kept {
+    bool pending = false;
+    std::optional<Verdict> verdict{};  ///< nothing: pending, or it ended without one
+  };
+  /// Over a job: what is known of a key. Error not_found: nothing.
+  Result<Kept> kept(std::string_view key) const;
   /// Error: busy (the registry is full), usage.
   Result<std::string> add_test_set(std::string_view json);
   bool has_test_set(std::string_view sha256) const;
 
   /// How long until there is likely room, by what is queued and how fast it went so far: 1 s to 60 s.
   Nanos retry_after() const;
-  /// What is open is answered as cancelled. Two seconds at most, whatever the candidates do.
+  /// What is open is answered as cancelled. Two seconds at most, whatever the candidates do; over a job what runs may end, within the job's
+  /// patience, and the rest is judged by its next run.
   void shutdown();
   ServiceStatus status() const;
   const std::string& profile() const;
@@ -109,6 +127,7 @@ class Service {
  private:
   struct Impl;
   explicit Service(std::unique_ptr<Impl> impl);
+  void begin();
   std::unique_ptr<Impl> impl_;
 };
 

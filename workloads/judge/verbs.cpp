@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
@@ -124,7 +125,7 @@ Result<int> doctor(const std::vector<std::string>& words) {
 std::vector<WorkloadVerb> judge_verbs() {
   return {{"run", "judge one program and say what came of it", run},
           {"attack", "run a corpus of hostile programs against this host's sandbox", attack},
-          {"serve", "judge over HTTP: a Unix socket, a loopback port", serve},
+          {"serve", "judge over HTTP: a Unix socket, a loopback port", [](const std::vector<std::string>& words) { return serve(words); }, [](const std::vector<std::string>& words) { return std::ranges::find(words, "--durable") != words.end() && std::ranges::find(words, "--help") == words.end(); }},
           {"doctor", "what the sandbox of this host holds, and which languages there are", doctor}};
 }
 
