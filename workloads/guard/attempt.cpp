@@ -52,7 +52,7 @@ class Attempt {
   AttemptReport run() {
     stall_ = StallClock(orders_.stall, *parse_phase_times(orders_.phase_times), now());
     while (!ended_ && now() < leave_at_) {
-      if (auto event = command_.next(std::min(now() + kTick, kill_at_))) std::visit([this](const auto& what) { on(what); }, *event);
+      if (auto event = command_.next(std::min({now() + kTick, kill_at_, leave_at_}))) std::visit([this](const auto& what) { on(what); }, *event);
       else launcher_.prepare(shared_);
       if (!ended_) look();
     }

@@ -21,7 +21,7 @@ namespace {
 constexpr Nanos kLook = Millis(50);
 constexpr Nanos kRelease = Millis(100);  ///< of small memories
 constexpr Nanos kReleaseGiB = Millis(250);
-constexpr Nanos kReport = Millis(100);   ///< from the end of an attempt to its report
+constexpr Nanos kReport = Millis(200);   ///< from the end of an attempt to its report, a sync of the ledger on a slow disk included
 constexpr std::uint64_t kOwnMemory = std::uint64_t{32} << 20;   ///< of the worker and the command's init, beside the command
 constexpr std::uint32_t kOwnProcesses = 5;                      ///< worker, anchor and init, and those of the next attempt
 
@@ -95,7 +95,7 @@ class GuardPlan final : public JobPlan {
     if (!ingest_.empty() && !std::filesystem::is_directory(absolute(ingest_).parent_path()))
       return fail(ErrorCode::usage, fmt::format("--ingest '{}': '{}' is no directory", ingest_, absolute(ingest_).parent_path().string()), "DIRECTORY/PATTERN, as in: checkpoints/*.pt");
     policy_.restart = restart_ == "permanent" ? Restart::permanent : restart_ == "transient" ? Restart::transient : Restart::temporary;
-    JobTraits traits{.grain = Grain::rows, .identity = "guard 1 " + join_words(command_) + " in " + directory_, .wall = wall_, .stop_margin = grace_ + kReport + release(), .workers_max = 1, .exact = false};
+    JobTraits traits{.grain = Grain::rows, .identity = "guard 1 " + join_words(command_) + " in " + directory_, .wall = wall_, .stop_margin = stop_margin(), .workers_max = 1, .exact = false};
     traits.pool.window = 1;
     traits.pool.shared_segment_bytes = LiveAttempt::kBytes;
     traits.pool.retry.blamed_max = 0;
@@ -175,6 +175,7 @@ class GuardPlan final : public JobPlan {
 
  private:
   /// How long the memory may take to be freed before --wall is over.
+  Nanos stop_margin() const { return grace_ + kReport + release(); }
   Nanos release() const { return kRelease + (hard_release_ ? Nanos(static_cast<std::int64_t>(memory_ >> 20) * kReleaseGiB.count() / 1024) : Nanos(0)); }
   std::filesystem::path absolute(const std::string& path) const { return std::filesystem::absolute(std::filesystem::path(directory_) / path); }
   Result<std::string> fingerprint_text() const {
@@ -187,7 +188,9 @@ class GuardPlan final : public JobPlan {
   std::optional<TaskResult<AttemptReport>> wait_for(Job& job, Future<AttemptReport>& future, std::size_t number) {
     bool asked = false;
     for (;;) {
-      if (auto result = future.get(now() + kLook)) return result;
+      // Not later than the job is to stop: what is lost there is missing for the report.
+      const Nanos left = asked || job.time_left() == kUnlimited ? kLook : std::clamp<Nanos>(job.time_left() - stop_margin(), Millis(1), kLook);
+      if (auto result = future.get(now() + left)) return result;
       if (job.should_stop() && !std::exchange(asked, true)) job.pool().cancel(future.task());
       const auto live = LiveAttempt::in(job.pool().shared_segment()).read(now());
       job.progress({.done = static_cast<double>(live.step), .total = static_cast<double>(steps_), .rate = 0, .unit = "steps", .note = fmt::format("attempt {}{}", number, live.text)});

@@ -206,7 +206,7 @@ struct Service::Impl {
     bool told = false;
     for (;;) {
       auto result = future.get(now() + (told ? Nanos(Seconds(5)) : kAsk));
-      const bool ending = is_cancelled(work);
+      const bool ending = is_cancelled(work) || (job != nullptr && job->should_stop());
       if (result) {
         if (*result) return std::move(**result);
         if (ending) return fail(ErrorCode::closed, "cancelled");

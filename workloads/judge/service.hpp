@@ -58,7 +58,7 @@ class Ticket {
     changed_.wait_until(lock, std::chrono::steady_clock::time_point(deadline.time_since_epoch()), [&] { return answer_.has_value(); });
     return answer_;
   }
-  /// A queued one ends at once, a running one within 100 ms; its answer says so.
+  /// A queued one ends at once, a running one within 100 ms; its answer says so. Over a job it is judged all the same.
   void cancel() { cancelled_.store(true, std::memory_order_relaxed); }
   bool cancelled() const { return cancelled_.load(std::memory_order_relaxed); }
   bool answered() const {
