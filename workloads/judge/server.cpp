@@ -45,7 +45,11 @@ HttpAnswer answer_of(const Error& error, const Service& service) {
 void judge_one(Service& service, const Exchange& exchange) {
   auto submission = parse_submission(exchange->request().body);
   if (!submission) return exchange->answer(answer_of(submission.error(), service));
-  auto ticket = service.submit(std::move(*submission), [exchange](const Verdict& verdict) { exchange->answer({.body = json_of(verdict) + "\n"}); });
+  auto ticket = service.submit(std::move(*submission), [exchange](const Verdict& verdict) {
+    // Its client is there: it is the server that stops. Another one, or the next run, may judge it.
+    const bool stopping = verdict.outcome == SubmissionOutcome::not_judged && verdict.reason.starts_with("cancelled");
+    exchange->answer({.status = stopping ? 503 : 200, .body = json_of(verdict) + "\n"});
+  });
   if (!ticket) return exchange->answer(answer_of(ticket.error(), service));
   exchange->when_gone([ticket = *ticket] { ticket->cancel(); });
 }
