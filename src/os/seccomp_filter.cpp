@@ -58,7 +58,8 @@ constexpr const char* kKilled[] = {
 constexpr const char* kNotPermitted[] = {"setuid", "setgid", "setreuid", "setregid", "setresuid", "setresgid", "setfsuid", "setfsgid", "setgroups", "capset", "setpriority", "ioprio_set", "sched_setparam",
                                          "sched_setscheduler", "sched_setattr", "setrlimit", "setxattr", "fsetxattr", "lsetxattr", "personality", "seccomp"};
 
-constexpr std::uint64_t kNewNamespaces = CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET;
+/// New namespaces; and to be the sibling of who called: a child of the zygote's then, which waits for its own alone.
+constexpr std::uint64_t kNoClone = CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET | CLONE_PARENT;
 
 /// Unknown names (another processor, an older library) are left to the default.
 bool add(scmp_filter_ctx filter, std::uint32_t action, const char* name) {
@@ -77,10 +78,10 @@ Result<std::vector<std::byte>> candidate_filter() {
   for (const char* const name : kAllowed) done = done && add(filter, SCMP_ACT_ALLOW, name);
   for (const char* const name : kKilled) done = done && add(filter, SCMP_ACT_KILL_PROCESS, name);
   for (const char* const name : kNotPermitted) done = done && add(filter, SCMP_ACT_ERRNO(EPERM), name);
-  // Threads and forks, no new namespace.
-  done = done && add(filter, SCMP_ACT_ALLOW, SCMP_SYS(clone), SCMP_A0(SCMP_CMP_MASKED_EQ, kNewNamespaces, 0));
-  for (std::uint64_t bit = 1; bit != 0 && bit <= kNewNamespaces; bit <<= 1)
-    if ((kNewNamespaces & bit) != 0) done = done && add(filter, SCMP_ACT_KILL_PROCESS, SCMP_SYS(clone), SCMP_A0(SCMP_CMP_MASKED_EQ, bit, bit));
+  // Threads and forks, no new namespace, no sibling.
+  done = done && add(filter, SCMP_ACT_ALLOW, SCMP_SYS(clone), SCMP_A0(SCMP_CMP_MASKED_EQ, kNoClone, 0));
+  for (std::uint64_t bit = 1; bit != 0 && bit <= kNoClone; bit <<= 1)
+    if ((kNoClone & bit) != 0) done = done && add(filter, SCMP_ACT_KILL_PROCESS, SCMP_SYS(clone), SCMP_A0(SCMP_CMP_MASKED_EQ, bit, bit));
   done = done && add(filter, SCMP_ACT_ERRNO(EAFNOSUPPORT), "socket");
   // Pushing characters into a terminal, and the console's own commands.
   for (const std::uint64_t request : {std::uint64_t{TIOCSTI}, std::uint64_t{0x541C} /* TIOCLINUX */, std::uint64_t{TIOCCONS}})

@@ -566,19 +566,26 @@ bool kill_all(WardenReply& reply, Reaped& sum) {
   }
 }
 
-/// Whether nobody of the run is left, its first process being reaped: whoever of it lives has a living parent of it, or us. We are the only one
-/// who reaps here, so none is missed in the kernel's list (proc_pid_children(5)). False also where there is no such list.
-bool no_child_but_zygote() {
-  static char path[64];
-  if (path[0] == '\0') bare::append_text(bare::append_number(bare::append_text(path, "/proc/self/task/"), getpid()), "/children");
+/// The children of a process of one thread, as the kernel lists them (proc_pid_children(5)). False: there is no such list.
+bool children_of(pid_t pid, char (&text)[64]) {
+  char path[64];
+  char* const end = bare::append_text(bare::append_number(bare::append_text(path, "/proc/"), pid), "/task/");
+  bare::append_text(bare::append_number(end, pid), "/children");
   const int file = open(path, O_RDONLY | O_CLOEXEC);
   if (file < 0) return false;
-  char text[64] = {};
   const ssize_t size = read(file, text, sizeof text - 1);
   close(file);
-  if (size < 0) return false;
-  const bool none = text[0] == '\0', one = strchr(text, ' ') == strrchr(text, ' ');
-  return none ? warden.zygote == 0 : one && number_at(text) == warden.zygote;
+  text[size > 0 ? size : 0] = '\0';
+  return size >= 0;
+}
+
+/// Whether nobody of the run is left, its first process being reaped: whoever of it lives descends from a child of ours or of the zygote's. We
+/// and the zygote are the only ones who reap those, so none is missed in the list.
+bool no_child_but_zygote() {
+  char ours[64], zygotes[64];
+  if (!children_of(getpid(), ours)) return false;
+  if (warden.zygote == 0) return ours[0] == '\0';
+  return number_at(ours) == warden.zygote && strchr(ours, ' ') == strrchr(ours, ' ') && children_of(warden.zygote, zygotes) && zygotes[0] == '\0';
 }
 
 /// Everybody of the run's uid, where a zygote must live on: a helper of that uid kills all it may, in one step. Whoever lived then has the

@@ -124,7 +124,7 @@ TEST_P(SandboxOf, EveryEndIsToldAsWhatItWas) {
 }
 
 TEST_P(SandboxOf, WhatOnlyAnAttackAsksForIsKilledAndTheRestRefused) {
-  for (const char* const name : {"ptrace", "ptrace_init", "vm_read_init", "mount", "umount", "unshare_user", "clone_user", "setns", "chroot", "bpf", "keyctl", "userfaultfd", "perf", "module", "reboot",
+  for (const char* const name : {"ptrace", "ptrace_init", "vm_read_init", "mount", "umount", "unshare_user", "clone_user", "sibling", "setns", "chroot", "bpf", "keyctl", "userfaultfd", "perf", "module", "reboot",
                                  "tiocsti", "hostname"})
     EXPECT_EQ(said(name), "denied_syscall") << name;
   for (const char* const name : {"inet_socket", "netlink_socket", "vsock", "abstract_socket"}) EXPECT_EQ(said(name), error(97 /* EAFNOSUPPORT */)) << name;
@@ -255,9 +255,10 @@ TEST_P(SandboxOf, WhoHidesItsFilesInProcIsSeenAllTheSame) {
   if (!has("proc")) GTEST_SKIP() << "no /proc inside";
   SandboxRun one = deed("undumpable");
   one.limits = {.cpu = Seconds(5), .wall = Seconds(3), .memory_bytes = 32 << 20, .address_bytes = 256 << 20};
+  start({.leave_out = "memory_cgroup"});
   const SandboxEnd end = run(one);
-  EXPECT_EQ(end.kind, SandboxEndKind::memory_limit);
-  EXPECT_EQ(end.processes_peak, 2U);
+  EXPECT_EQ(end.kind, SandboxEndKind::memory_limit) << end.output;
+  EXPECT_GE(end.processes_peak, 2U);
 }
 
 TEST_P(SandboxOf, ASleeperIsNotStarved) {
@@ -330,6 +331,9 @@ def main():
         print(tried(lambda: os.setuid(0)), tried(lambda: open("/usr/evil", "w")), tried(lambda: open("/etc/shadow")), tried(lambda: __import__("socket").socket()), tried(lambda: os.listdir("/root")))
     if deed == "zygote":  # 2 is the zygote where there is one PID namespace: it can be neither seen nor reached, and nothing of it is at hand
         print(tried(lambda: os.kill(2 if os.getpid() != 2 else 3, 9)), tried(lambda: open("/proc/2/mem")), tried(lambda: os.kill(os.getppid() or 1, 9)), [name for name in globals() if name in ("warden", "programs", "sources")])
+    if deed == "sibling":  # 0x8000: CLONE_PARENT
+        if ctypes.CDLL(None).syscall(56 if os.uname().machine == "x86_64" else 220, 0x8000 | signal.SIGCHLD, 0, 0, 0, 0) == 0:
+            while True: signal.pause()
     if deed == "everybody":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         print(tried(lambda: os.kill(-1, signal.SIGTERM)), flush=True)
@@ -411,6 +415,18 @@ TEST_P(ZygoteOf, NobodyReachesItAndItOutlivesThemAll) {
     EXPECT_GE(shell.left_behind, 1U);
   }
   EXPECT_EQ(run({"exit", "3"}).code, 3);
+}
+
+// A child that a candidate makes its sibling is the zygote's, and hidden from who looks at the warden's children alone. The filter kills it; without
+// the filter it is seen, and since nobody can take it away the sandbox is given up, not passed on.
+TEST_P(ZygoteOf, ASiblingIsNotOverlooked) {
+  EXPECT_EQ(run({"sibling"}).kind, SandboxEndKind::denied_syscall);
+  EXPECT_EQ(run({"exit", "3"}).code, 3);
+  auto made = Sandbox::start({.profile = GetParam(), .zygote = {.python = "/usr/bin/python3", .programs = {{"inside", kInside}}}, .leave_out = "seccomp"}, in(Seconds(30)));
+  if (!made) GTEST_SKIP() << made.error().what();
+  const auto end = made->run({.argv = {"inside", "inside.py", "sibling"}, .from_zygote = true, .limits = {.cpu = Seconds(2), .wall = Seconds(10)}});
+  if (end) EXPECT_EQ(GetParam(), SandboxProfile::userns) << "there it is in the run's own namespace, and dies with it";
+  else EXPECT_EQ(end.error().code(), ErrorCode::timed_out) << end.error().what();
 }
 
 // What tells a run's PID 1 to end may come before it waits for it: lost, it cost a run 2.5 s now and then.

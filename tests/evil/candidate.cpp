@@ -180,14 +180,16 @@ int main(int argc, char** argv) {
       ::waitpid(child, nullptr, 0);
     }
   }
-  if (deed == "undumpable") {  // its files in /proc are root's
+  if (deed == "undumpable") {  // who executes what it may not read has its files in /proc belong to root
     if (::fork() != 0) for (;;) ::pause();
-    ::prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
-    for (;;) {
-      auto* const block = static_cast<char*>(std::malloc(16 << 20));
-      if (block == nullptr) for (;;) ::pause();
-      std::memset(block, 1, 16 << 20);
-    }
+    if (::chmod(argv[0], 0111) != 0) return say(-1);
+    ::execl(argv[0], argv[0], "memory", nullptr);
+    return say(-1);
+  }
+  if (deed == "sibling") {  // a child of its parent's
+    const long child = ::syscall(SYS_clone, CLONE_PARENT | SIGCHLD, 0, 0, 0, 0);
+    if (child == 0) for (;;) ::pause();
+    return say(child);
   }
   if (deed == "daemon") {  // leaves a daemon behind and ends well
     if (::fork() == 0) {
