@@ -115,6 +115,7 @@ struct Service::Impl {
   TestSets sets;
   std::mutex order;                  ///< the pool is given tasks in the journal's order
   std::optional<Intake> intake;
+  bool syncs = false;                ///< what is in the journal waits for the disk; set before there are threads
   std::deque<Work> arrived;          ///< in the journal, and not yet on the disk
   std::condition_variable arrival;
   std::unordered_map<std::string, Known> known;  ///< by key
@@ -237,7 +238,7 @@ struct Service::Impl {
     // All before it, spread over the workers, and itself.
     const Nanos bound = work.bound + queued_bound / std::max<std::uint32_t>(counts.workers, 1);
     queued_bound += work.bound;
-    if (syncer.joinable()) {
+    if (syncs) {
       arrived.push_back(std::move(work));
       arrival.notify_one();
     } else {
@@ -275,7 +276,7 @@ struct Service::Impl {
     work.taken = [this, key](const Result<void>& taken) { tell_takers(key, taken); };
     DROVER_TRY(const Nanos bound, enqueue(std::move(work), {IntakeKind::submission, key, text}));
     Known& one = known[key];
-    one = Known{.pending = true, .safe = !syncer.joinable(), .bound = bound};
+    one = Known{.pending = true, .safe = !syncs, .bound = bound};
     return &one;
   }
 
@@ -416,9 +417,10 @@ Result<std::unique_ptr<Service>> Service::start(const ServiceOptions& options, J
   impl->profile = options.slot.profile;
   impl->job = &job;
   impl->pool = &job.pool();
+  impl->syncs = job.durability() == Durability::power;
   DROVER_CHECK(impl->recover());
   auto service = std::unique_ptr<Service>(new Service(std::move(impl)));
-  if (job.durability() == Durability::power) service->impl_->syncer = std::jthread([self = service->impl_.get()] { self->sync(); });
+  if (service->impl_->syncs) service->impl_->syncer = std::jthread([self = service->impl_.get()] { self->sync(); });
   service->begin();
   return service;
 }
@@ -562,7 +564,7 @@ Result<std::string> Service::add_test_set(std::string_view json) {
   DROVER_TRY(std::string sha, impl_->sets.add(json));
   if (impl_->sets.size() != before) {
     if (impl_->intake) DROVER_CHECK(impl_->intake->append({IntakeKind::test_set, {}, json}));
-    if (impl_->syncer.joinable()) DROVER_CHECK(impl_->intake->sync());
+    if (impl_->syncs) DROVER_CHECK(impl_->intake->sync());
     DROVER_CHECK(impl_->pool->broadcast(impl_->sets.image()));
   }
   return sha;
