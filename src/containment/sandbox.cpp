@@ -21,6 +21,7 @@
 #include "os/message_socket.hpp"
 #include "os/pipe.hpp"
 #include "os/poller.hpp"
+#include "os/process_stats.hpp"
 #include "os/seccomp_filter.hpp"
 #include "wire/warden_message.hpp"
 
@@ -189,6 +190,12 @@ struct Sandbox::Impl {
     // What cannot be lowered now is lowered before the next run; the looks hold meanwhile.
     if (leaf.set_limits(wanted)) held = wanted;
   }
+  std::optional<Nanos> cpu_of_runs() const {
+    if (!has("cpu_cgroup")) return std::nullopt;
+    const auto all = leaf.cpu();
+    const auto own = cpu_time(warden.pid());
+    return all && own ? std::optional(*all - *own) : std::nullopt;
+  }
   bool has(std::string_view name) const { return std::ranges::find(layers, name) != layers.end(); }
   Impl(const Impl&) = delete;
   Impl& operator=(const Impl&) = delete;
@@ -337,8 +344,9 @@ Result<SandboxEnd> Sandbox::run(const SandboxRun& run, const std::function<bool(
   const SandboxLimits& l = run.limits;
   i.hold(l);
   const std::uint64_t oom_before = i.leaf.oom_kills();
-  const std::optional<Nanos> cpu_before = i.has("cpu_cgroup") ? i.leaf.cpu() : std::nullopt;
-  const auto cpu_in_leaf = [&] { return cpu_before ? i.leaf.cpu().value_or(*cpu_before) - *cpu_before : Nanos(0); };
+  // Of the leaf without the warden, whose looks are not the run's.
+  const std::optional<Nanos> cpu_before = i.cpu_of_runs();
+  const auto cpu_in_leaf = [&] { return cpu_before ? i.cpu_of_runs().value_or(*cpu_before) - *cpu_before : Nanos(0); };
   const std::uint32_t number = ++i.runs;
   const wire::WardenRun message{.argc = static_cast<std::uint32_t>(run.argv.size()), .envc = static_cast<std::uint32_t>(env.size()), .files = static_cast<std::uint32_t>(run.files.size()),
                                 .blob_bytes = static_cast<std::uint32_t>(strings.size()), .number = number, .take = run.take.empty() ? 0U : 1U, .channel = run.channel >= 0 ? 1U : 0U, .zygote = run.from_zygote ? 1U : 0U, .cpu_ns = l.cpu.count(), .wall_ns = l.wall.count(),

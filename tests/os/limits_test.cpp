@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <functional>
 
 #include "os/cgroup_paths.hpp"
 #include "os/clock.hpp"
@@ -99,9 +100,9 @@ TEST(Limits, ATreeLeavesNothingBehind) {
   EXPECT_TRUE(cgroups_named("test-gone").empty());
 }
 
-// A supervisor is SIGKILLed with a process in its leaf. The next start of anything kills that process and removes the cgroup; a
-// cgroup of a living job is not touched.
-TEST(Limits, LeftoversOfADeadJobAreSweptAndALivingJobIsNot) {
+// A supervisor is SIGKILLed with a process in its leaf. The next start of anything, or the end of any pool, kills that process and removes the
+// cgroup; a cgroup of a living job is not touched.
+void leftovers_go(const std::function<void()>& sweep) {
   auto living = CgroupTree::create("test-living");
   ASSERT_TRUE(living);
   auto living_leaf = living->make_leaf("one", {});
@@ -134,7 +135,7 @@ TEST(Limits, LeftoversOfADeadJobAreSweptAndALivingJobIsNot) {
   EXPECT_FALSE(cgroups_named("test-dead").empty());
 
   const TimePoint deadline = in(Seconds(5));
-  while (!cgroups_named("test-dead").empty() && system_clock().now() < deadline) ASSERT_TRUE(CgroupTree::create("test-next"));
+  while (!cgroups_named("test-dead").empty() && system_clock().now() < deadline) sweep();
   EXPECT_TRUE(cgroups_named("test-dead").empty());
   EXPECT_TRUE(worker_process->wait_dead(in(Seconds(5))));
   EXPECT_FALSE(cgroups_named("test-living").empty());
@@ -143,6 +144,11 @@ TEST(Limits, LeftoversOfADeadJobAreSweptAndALivingJobIsNot) {
   ::waitpid(survivor, nullptr, 0);
   EXPECT_TRUE(remove_soon(*living_leaf));
 }
+
+TEST(Limits, LeftoversOfADeadJobAreSweptByTheNextStart) {
+  leftovers_go([] { EXPECT_TRUE(CgroupTree::create("test-next")); });
+}
+TEST(Limits, LeftoversOfADeadJobAreSweptByTheEndOfAPool) { leftovers_go([] { CgroupTree::sweep(); }); }
 
 TEST(Limits, AnyLabelMakesAName) {
   auto tree = CgroupTree::create("Über/../x y");
