@@ -255,7 +255,7 @@ std::optional<Parent> find_parent(const CgroupMount& mount, const std::string& n
     for (const char* controller : {"memory", "pids"})
       if (offered.find(controller) != std::string::npos && !enabled(controller))
         (void)write_proc_file(level + "/cgroup.subtree_control", std::string("+") + controller);
-    const std::string trial = level + "/" + name;
+    const std::string trial = level + "/trial-" + name;  // of no name that is swept
     if (::mkdir(trial.c_str(), 0755) != 0) continue;
     Parent parent{level, has_file(trial, "memory.max"), has_file(trial, "pids.max")};
     ::rmdir(trial.c_str());
@@ -279,13 +279,15 @@ Result<CgroupTree> CgroupTree::create(std::string_view label) {
     sweep_leftovers(parent->path);
     Branch branch{.is_v2 = mount.is_v2,
                   .memory = parent->memory && !have_memory,
-                  .pids = parent->pids && !have_pids,
-                  .path = parent->path + "/" + name};
+                  .pids = parent->pids && !have_pids};
     if (!mount.is_v2 && !branch.memory && !branch.pids) continue;
-    if (::mkdir(branch.path.c_str(), 0755) != 0) continue;
-    auto lock = lock_directory(branch.path);
-    if (!lock) continue;  // another start took it for a leftover, between the two
-    branch.lock = std::move(*lock);
+    for (int tries = 0; tries < 10 && !branch.lock.valid(); ++tries) {
+      branch.path = parent->path + "/" + own_name(label);
+      if (::mkdir(branch.path.c_str(), 0755) != 0) break;
+      // Else another's sweep took it for a leftover, between the two.
+      if (auto lock = lock_directory(branch.path); lock && has_file(branch.path, "cgroup.procs")) branch.lock = std::move(*lock);
+    }
+    if (!branch.lock.valid()) continue;
     branch.kill = mount.is_v2 && can_write(branch.path, "cgroup.kill");
     if (mount.is_v2) {
       if (branch.memory) branch.memory = write_proc_file(branch.path + "/cgroup.subtree_control", "+memory").has_value();
