@@ -19,6 +19,8 @@ Threads and forked processes may share one Judge; each has connections of its ow
 import asyncio
 import collections
 import concurrent.futures
+import fcntl
+import glob
 import http.client
 import json
 import os
@@ -100,7 +102,37 @@ def _understood(status, headers, body):
     raise _Refused(f"drover judge: status {status}: {body.decode('utf-8', 'replace').strip()}")
 
 
-def _end_server(server, directory, owner):
+def _locked(directory, wait):
+    """The directory's descriptor under a lock that goes with this process, however it ends; None when another holds it, or it is gone."""
+    try:
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        if os.stat(directory).st_ino == os.fstat(fd).st_ino and os.fstat(fd).st_uid == os.getuid():
+            return fd
+    except OSError:
+        pass
+    os.close(fd)
+    return None
+
+
+def _own_directory():
+    """A directory for the server's socket, and its lock. What programs that were killed have left is removed first."""
+    for left in glob.glob(os.path.join(glob.escape(tempfile.gettempdir()), "drover-judge-*")):
+        lock = _locked(left, False)
+        if lock is not None:
+            shutil.rmtree(left, ignore_errors=True)
+            os.close(lock)
+    while True:
+        directory = tempfile.mkdtemp(prefix="drover-judge-")
+        lock = _locked(directory, True)
+        if lock is not None:  # else another took it for one of those, between the two
+            return directory, lock
+
+
+def _end_server(server, directory, lock, owner):
     if os.getpid() != owner:  # a forked child's copy
         return
     server.stdin.close()
@@ -111,6 +143,7 @@ def _end_server(server, directory, owner):
         server.wait()
     server.stdout.close()
     shutil.rmtree(directory, ignore_errors=True)
+    os.close(lock)
 
 
 class Judge:
@@ -143,15 +176,16 @@ class Judge:
         program = drover or os.environ.get("DROVER") or shutil.which("drover")
         if program is None:
             raise FileNotFoundError("drover_judge: no program 'drover' on PATH; name it: Judge(drover=...) or DROVER=...")
-        directory = tempfile.mkdtemp(prefix="drover-judge-")
+        directory, lock = _own_directory()
         path = os.path.join(directory, "socket")
         # It ends when its stdin does: with us, even by SIGKILL.
         self._server = subprocess.Popen([program, "judge", "serve", "--socket", path, "--workers", str(workers), "--until-stdin-ends", "--json", *options], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         if not self._server.stdout.readline():
             status = self._server.wait()
             shutil.rmtree(directory, ignore_errors=True)
+            os.close(lock)
             raise RuntimeError(f"drover_judge: the server did not start (exit status {status}); `drover judge doctor` says why")
-        self._end = weakref.finalize(self, _end_server, self._server, directory, os.getpid())  # also when the program ends without close()
+        self._end = weakref.finalize(self, _end_server, self._server, directory, lock, os.getpid())  # also when the program ends without close()
         return "unix:" + path
 
     def close(self):

@@ -126,9 +126,13 @@ class JudgeTest(unittest.TestCase):
         self.assertFalse(os.path.exists(os.path.dirname(path)))
 
     def test_its_server_ends_with_the_program_that_started_it(self):
-        program = "import os, sys; sys.path.insert(0, %r); from drover_judge import Judge; j = Judge(); print(j._server.pid, flush=True); os.kill(os.getpid(), 9)" % os.path.dirname(os.path.abspath(__file__))
-        pid = int(subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, check=False).stdout)
-        self.assertTrue(gone(pid))
+        program = "import os, sys; sys.path.insert(0, %r); from drover_judge import Judge; j = Judge(); print(j._server.pid, j._endpoints[0].path, flush=True); os.kill(os.getpid(), 9)" % os.path.dirname(os.path.abspath(__file__))
+        pid, path = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, check=False).stdout.split()
+        self.assertTrue(gone(int(pid)))
+        with Judge() as next_one:  # takes away what was left, and nothing of who lives
+            self.assertFalse(os.path.exists(os.path.dirname(path)))
+            self.assertTrue(os.path.exists(os.path.dirname(self.judge._endpoints[0].path)))
+            self.assertEqual(next_one.judge("def f(x): return x", ["assert f(1) == 1"])["outcome"], "all_passed")
 
 
 if __name__ == "__main__":
