@@ -23,7 +23,7 @@ class JobSchema {
     }
     kept_ = all_.options().size();
     all_.text("job", invocation.job, "directory of the new job; default drover-jobs/NAME-DATE-N");
-    if (std::ranges::find(all_.options(), "resume", &Option::name) == all_.options().end()) all_.flag("resume", invocation.resume, "if --job is there already, go on with it: what its results depend on must be the same");
+    all_.flag("resume", invocation.resume, "if --job is there already, go on with it: what its results depend on must be the same");
     all_.text("config", invocation.config, "TOML file with options, which the command line overrides");
     invocation.describe_display(all_);
   }

@@ -14,20 +14,6 @@
 
 namespace drover::cli {
 
-std::optional<int> refuse_to_go_on(std::string_view verb, const report::Host& host, const std::string& directory, const report::JobStatus& status, bool back, bool json) {
-  if (status.live || status.outcome.empty()) {
-    const auto holder = store::holder_of(host.fs, directory);
-    if (holder && *holder) {
-      return complain(verb, Error(ErrorCode::busy, fmt::format("job '{}' runs already: supervisor {} since {}", status.name, (*holder)->pid, (*holder)->started),
-                                  fmt::format("`drover status {}` shows it, `drover stop {}` ends it", status.name, status.name)));
-    }
-  }
-  if (status.outcome.empty() || status.resumable || back) return std::nullopt;
-  say(verb, fmt::format("job '{}' has ended for good: {}; nothing is left to do", status.name, status.exit_reason));
-  if (json && !print(report::json_of(status) + "\n")) return kFault;
-  return status.outcome == "completed" ? kDone : kIncomplete;
-}
-
 int resume(const Program& program, const Words& words) {
   std::string job;
   std::uint64_t checkpoint = 0;

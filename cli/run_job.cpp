@@ -15,6 +15,7 @@
 #include "cli/signals.hpp"
 #include "os/limits.hpp"
 #include "report/status.hpp"
+#include "store/job_directory.hpp"
 #include "supervisor/job_runner.hpp"
 
 namespace drover::cli {
@@ -147,6 +148,20 @@ int run_job_to_its_end(const JobInvocation& invocation) {
   }
   if (!print(invocation.invocation.json ? json_of(*report) + "\n" : text_of_report(*report))) return kFault;
   return status;
+}
+
+std::optional<int> refuse_to_go_on(std::string_view verb, const report::Host& host, const std::string& directory, const report::JobStatus& status, bool back, bool json) {
+  if (status.live || status.outcome.empty()) {
+    const auto holder = store::holder_of(host.fs, directory);
+    if (holder && *holder) {
+      return complain(verb, Error(ErrorCode::busy, fmt::format("job '{}' runs already: supervisor {} since {}", status.name, (*holder)->pid, (*holder)->started),
+                                  fmt::format("`drover status {}` shows it, `drover stop {}` ends it", status.name, status.name)));
+    }
+  }
+  if (status.outcome.empty() || status.resumable || back) return std::nullopt;
+  say(verb, fmt::format("job '{}' has ended for good: {}; nothing is left to do", status.name, status.exit_reason));
+  if (json && !print(report::json_of(status) + "\n")) return kFault;
+  return status.outcome == "completed" ? kDone : kIncomplete;
 }
 
 }  // namespace drover::cli

@@ -9,7 +9,8 @@
 /// A record that a crash cut off is the last one, and is removed; damage before it is an error, never passed over.
 /// File: "DRVRJRN1", then for each record its size (u32), a check of size and hash (u32), XXH3-64 of its bytes (u64), its bytes; little-endian.
 ///
-/// Threads: append by one at a time; sync beside it from another. A failed append or sync spoils the journal: no more is taken.
+/// Threads: append by one at a time; sync beside it from another. An append that failed leaves the journal as it was; a failed sync, or an append that cannot be taken
+/// back, spoils it: no more is taken.
 
 #include <cstdint>
 #include <functional>

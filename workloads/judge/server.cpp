@@ -25,7 +25,7 @@ namespace {
 using ordered = nlohmann::ordered_json;
 using Exchange = std::shared_ptr<HttpExchange>;
 
-constexpr Nanos kLook = Millis(50);  ///< at whether the job is to stop
+constexpr Nanos kLook = Millis(250);  ///< at whether the job is to stop, and to tell how far it is
 constexpr std::uint64_t kUnsentMax = std::uint64_t{4} << 20;  ///< of a batch whose client reads slowly: then no more of it is judged
 
 std::string error_text(const Error& error) {
@@ -47,8 +47,7 @@ void judge_one(Service& service, const Exchange& exchange) {
   if (!submission) return exchange->answer(answer_of(submission.error(), service));
   auto ticket = service.submit(std::move(*submission), [exchange](const Verdict& verdict) {
     // Its client is there: it is the server that stops. Another one, or the next run, may judge it.
-    const bool stopping = verdict.outcome == SubmissionOutcome::not_judged && verdict.reason.starts_with("cancelled");
-    exchange->answer({.status = stopping ? 503 : 200, .body = json_of(verdict) + "\n"});
+    exchange->answer({.status = was_cancelled(verdict) ? 503 : 200, .body = json_of(verdict) + "\n"});
   });
   if (!ticket) return exchange->answer(answer_of(ticket.error(), service));
   exchange->when_gone([ticket = *ticket] { ticket->cancel(); });
@@ -247,9 +246,9 @@ class Doors {
   };
 
   explicit Doors(Service& service)
-      : service_(service), routes_{
+      : service_(service), window_(std::max<std::uint32_t>(4 * service.status().workers, 8)), routes_{
             {"POST", "/v1/judge", [&](const Exchange& e) { judge_one(service_, e); }},
-            {"POST", "/v1/batch", [&](const Exchange& e) { std::make_shared<BatchAnswer>(service_, e, std::max<std::uint32_t>(4 * service_.status().workers, 8))->start(); }},
+            {"POST", "/v1/batch", [&](const Exchange& e) { std::make_shared<BatchAnswer>(service_, e, window_)->start(); }},
             {"POST", "/v1/submissions", [&](const Exchange& e) { take_one(service_, e); }},
             {"POST", "/v1/test_sets",
              [&](const Exchange& e) {
@@ -287,6 +286,7 @@ class Doors {
   }
 
   Service& service_;
+  std::uint32_t window_;  ///< submissions of one batch at once
   std::vector<Route> routes_;
   std::optional<HttpServer> server_;
 };
@@ -322,8 +322,7 @@ Result<void> complete(ServeOptions& options, bool durable) {
   return {};
 }
 
-Result<void> serve(Job& job, ServeOptions options) {
-  DROVER_CHECK(complete(options, true));
+Result<void> serve(Job& job, const ServeOptions& options) {
   DROVER_TRY(const std::unique_ptr<Service> service, Service::start(options.service, job));
   DROVER_TRY(const std::unique_ptr<Doors> doors, Doors::open(*service, options.http));
   std::fprintf(stderr, "drover judge: listening:%s%s%s; %llu verdicts of earlier runs\n", options.http.unix_path.empty() ? "" : " socket ", options.http.unix_path.c_str(),

@@ -23,8 +23,8 @@ void describe(Schema& schema, ServeOptions& options);
 
 /// `drover judge serve` without --durable: until it is told to end.
 Result<int> serve(const std::vector<std::string>& words);
-/// With it, over a job: until the job is to stop.
-Result<void> serve(Job& job, ServeOptions options);
+/// With it, over a job, its options complete: until the job is to stop.
+Result<void> serve(Job& job, const ServeOptions& options);
 /// Cross-checks; makes paths absolute and finds the token. A token that is made is no use to a job's next run: with `durable` a port needs a file.
 Result<void> complete(ServeOptions& options, bool durable);
 

@@ -223,6 +223,14 @@ struct Service::Impl {
   }
 
   /// Under the lock.
+  void count_open(const Work& work) {
+    ++counts.open;
+    ++counts.submitted;
+    counts.open_bytes += work.input.size();
+    queued_bound += work.bound;
+  }
+
+  /// Under the lock.
   Result<Nanos> enqueue(Work work, const IntakeRecord& record) {
     if (closing) return fail(ErrorCode::closed, "the service is shutting down");
     if (counts.open >= options.open_max || counts.open_bytes + work.input.size() > options.bytes_max) {
@@ -232,12 +240,9 @@ struct Service::Impl {
     // Who has its place in the journal gets its number from the pool, whatever happens.
     if (work.input.size() > kPayloadBytesMax) return fail(ErrorCode::usage, "a submission of " + std::to_string(work.input.size()) + " bytes is too large");
     if (intake) DROVER_CHECK(intake->append(record));
-    ++counts.open;
-    ++counts.submitted;
-    counts.open_bytes += work.input.size();
     // All before it, spread over the workers, and itself.
     const Nanos bound = work.bound + queued_bound / std::max<std::uint32_t>(counts.workers, 1);
-    queued_bound += work.bound;
+    count_open(work);
     if (syncs) {
       arrived.push_back(std::move(work));
       arrival.notify_one();
@@ -246,6 +251,20 @@ struct Service::Impl {
       changed.notify_one();
     }
     return bound;
+  }
+
+  /// Its mode, and how many tests it has. Errors: not_found, usage.
+  Result<std::size_t> settled(Submission& submission) const {
+    if (submission.test_set.empty()) {
+      submission.mode = submission.mode_chosen();
+      return submission.tests.size();
+    }
+    const std::lock_guard lock(mutex);
+    const TestSet* const set = sets.find(submission.test_set);
+    if (set == nullptr) return fail(ErrorCode::not_found, "test_set '" + submission.test_set + "' is not registered", "POST it to /v1/test_sets first");
+    submission.mode = submission.mode_for(set->io, set->named);
+    if (set->io != (*submission.mode == Mode::stdio) || (submission.checker && !set->io)) return fail(ErrorCode::usage, "test_set '" + submission.test_set + "': its tests are not for mode " + std::string(name_of(*submission.mode)), "docs/judge_api.md has the modes");
+    return set->tests;
   }
 
   /// Of a task's answer.
@@ -264,15 +283,14 @@ struct Service::Impl {
   /// Under the lock.
   void count(const Verdict& verdict) {
     ++counts.outcomes[static_cast<std::size_t>(verdict.outcome)];
-    if (verdict.outcome == SubmissionOutcome::not_judged) ++(verdict.reason.starts_with("cancelled") ? counts.cancelled : counts.not_judged);
+    if (verdict.outcome == SubmissionOutcome::not_judged) ++(was_cancelled(verdict) ? counts.cancelled : counts.not_judged);
     counts.cpu_seconds += static_cast<double>((verdict.measured.cpu + verdict.measured.compile_cpu).count()) * 1e-9;
   }
 
   /// Over a job: takes a submission. Under the lock.
-  Result<Known*> enqueue_known(const std::string& key, const Submission& submission, std::size_t tests) {
-    const std::string text = text_of(submission);
-    Work work{.input = text, .bound = bound_of(submission, tests)};
-    work.done = [this, key, mode = *submission.mode](Result<std::string> answer, std::optional<TaskId> task) { conclude_known(key, mode, std::move(answer), task); };
+  Result<Known*> enqueue_known(const std::string& key, const std::string& text, Mode mode, Nanos own) {
+    Work work{.input = text, .bound = own};
+    work.done = [this, key, mode](Result<std::string> answer, std::optional<TaskId> task) { conclude_known(key, mode, std::move(answer), task); };
     work.taken = [this, key](const Result<void>& taken) { tell_takers(key, taken); };
     DROVER_TRY(const Nanos bound, enqueue(std::move(work), {IntakeKind::submission, key, text}));
     Known& one = known[key];
@@ -371,10 +389,7 @@ struct Service::Impl {
         return {};
       }
       if (!execution) known[std::string(record.key)] = Known{.pending = true, .safe = true, .bound = work.bound};
-      ++counts.open;
-      ++counts.submitted;
-      counts.open_bytes += work.input.size();
-      queued_bound += work.bound;
+      count_open(work);
       queue.push_back(std::move(work));
       return {};
     }));
@@ -430,34 +445,18 @@ void Service::begin() {
   for (std::uint32_t i = 0; i < 2 * impl_->counts.workers; ++i) impl_->feeders.emplace_back([self = impl_.get()] { self->feed(); });
 }
 
-namespace {
-
-/// Its mode, and how many tests it has. Errors: not_found, usage.
-Result<std::size_t> settle(Submission& submission, const TestSets& sets) {
-  if (submission.test_set.empty()) {
-    submission.mode = submission.mode_chosen();
-    return submission.tests.size();
-  }
-  const TestSet* const set = sets.find(submission.test_set);
-  if (set == nullptr) return fail(ErrorCode::not_found, "test_set '" + submission.test_set + "' is not registered", "POST it to /v1/test_sets first");
-  submission.mode = submission.mode_for(set->io, set->named);
-  if (set->io != (*submission.mode == Mode::stdio) || (submission.checker && !set->io)) return fail(ErrorCode::usage, "test_set '" + submission.test_set + "': its tests are not for mode " + std::string(name_of(*submission.mode)), "docs/judge_api.md has the modes");
-  return set->tests;
-}
-
-}  // namespace
-
 Result<std::shared_ptr<Ticket<Verdict>>> Service::submit(Submission submission, std::function<void(const Verdict&)> done) {
   Impl& i = *impl_;
-  std::unique_lock lock(i.mutex);
-  if (i.closing) return fail(ErrorCode::closed, "the service is shutting down");
-  DROVER_TRY(const std::size_t tests, settle(submission, i.sets));
+  DROVER_TRY(const std::size_t tests, i.settled(submission));
   const std::string id = std::exchange(submission.id, {});
   const std::string key = content_key(submission);
+  const std::string text = text_of(submission);
+  std::unique_lock lock(i.mutex);
+  if (i.closing) return fail(ErrorCode::closed, "the service is shutting down");
   auto ticket = std::make_shared<Ticket<Verdict>>();
   std::optional<Verdict> known;
-  if (const std::string* const text = i.options.cache_bytes != 0 ? i.cache.find(key) : nullptr)
-    if (auto verdict = parse_verdict(*text)) known = std::move(*verdict);
+  if (const std::string* const cached = i.options.cache_bytes != 0 ? i.cache.find(key) : nullptr)
+    if (auto verdict = parse_verdict(*cached)) known = std::move(*verdict);
   if (i.job != nullptr && !known) {
     const auto found = i.known.find(key);
     if (found != i.known.end() && found->second.lasts) {
@@ -482,13 +481,13 @@ Result<std::shared_ptr<Ticket<Verdict>>> Service::submit(Submission submission, 
     const auto found = i.known.find(key);
     Impl::Known* one = found != i.known.end() && found->second.pending ? &found->second : nullptr;
     if (one == nullptr) {
-      DROVER_TRY(one, i.enqueue_known(key, submission, tests));
+      DROVER_TRY(one, i.enqueue_known(key, text, *submission.mode, bound_of(submission, tests)));
     }
     ticket->bound_ = one->bound;
     one->waiters.push_back({id, ticket, std::move(done)});
     return ticket;
   }
-  Impl::Work work{.input = text_of(submission), .bound = bound_of(submission, tests)};
+  Impl::Work work{.input = text, .bound = bound_of(submission, tests)};
   work.cancelled = [ticket] { return ticket->cancelled(); };
   work.done = [&i, ticket, id, key, mode = *submission.mode, done](Result<std::string> answer, std::optional<TaskId>) {
     Verdict verdict = i.verdict_of(std::move(answer), mode);
@@ -508,15 +507,16 @@ Result<std::shared_ptr<Ticket<Verdict>>> Service::submit(Submission submission, 
 Result<void> Service::take(Submission submission, std::function<void(Result<std::string>)> taken) {
   Impl& i = *impl_;
   if (i.job == nullptr) return fail(ErrorCode::unavailable, "nothing is kept here: the server was started without --durable");
-  std::unique_lock lock(i.mutex);
-  if (i.closing) return fail(ErrorCode::closed, "the service is shutting down");
-  DROVER_TRY(const std::size_t tests, settle(submission, i.sets));
+  DROVER_TRY(const std::size_t tests, i.settled(submission));
   submission.id.clear();
   const std::string key = content_key(submission);
+  const std::string text = text_of(submission);
+  std::unique_lock lock(i.mutex);
+  if (i.closing) return fail(ErrorCode::closed, "the service is shutting down");
   const auto found = i.known.find(key);
   Impl::Known* one = found != i.known.end() && (found->second.pending || found->second.lasts) ? &found->second : nullptr;
   if (one == nullptr) {
-    DROVER_TRY(one, i.enqueue_known(key, submission, tests));
+    DROVER_TRY(one, i.enqueue_known(key, text, *submission.mode, bound_of(submission, tests)));
   }
   if (!one->safe) {
     one->takers.push_back(std::move(taken));

@@ -105,7 +105,7 @@ Result<Slot> Slot::start(Context& context) {
 
 Result<std::string> Slot::judge(const std::string& given, Context& context) {
   const bool decides = given.starts_with(kDecide);
-  const std::string& text = decides ? given.substr(kDecide.size()) : given;
+  const std::string_view text = std::string_view(given).substr(decides ? kDecide.size() : 0);
   repeat_ = decides ? Repeat::never : options_.repeat_later ? Repeat::later : Repeat::at_once;
   std::uint64_t beats = 0;
   // A batch's submission that is asked to stop has no verdict, and an error would be one: it goes on to its bounded end, or is ended with its

@@ -65,6 +65,8 @@ Result<RewardRule> parse_reward(std::string_view text) {
   }
 }
 
+bool was_cancelled(const Verdict& verdict) { return verdict.outcome == SubmissionOutcome::not_judged && verdict.reason.starts_with("cancelled"); }
+
 void conclude(Verdict& verdict, const RewardRule& rule) {
   if (!verdict.reason.empty()) {
     verdict.outcome = SubmissionOutcome::not_judged;

@@ -69,6 +69,8 @@ struct RewardRule {
 /// be among them. Error usage.
 Result<RewardRule> parse_reward(std::string_view text);
 
+/// Not judged because nobody wanted it any more, or its server stops.
+bool was_cancelled(const Verdict& verdict);
 /// Counts, names the outcome, gives the reward. `not_judged` with its reason stays.
 void conclude(Verdict& verdict, const RewardRule& rule);
 /// One line.

@@ -2,6 +2,7 @@
 # here is trusted, nothing of the tests is here but the arguments of calls.
 import operator, types
 
+
 class TestCallable:
     """A function of the tests that was passed to the candidate."""
 
