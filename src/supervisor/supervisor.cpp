@@ -927,6 +927,7 @@ void Supervisor::end_all(TimePoint now) {
     deliver(id);
   }
   flush_deliveries();
+  death_watch_.reset();  // after a host fault it still watches words in the memory that goes now
   for (auto& slot : links_) slot.clear();
   flush_records(now);
   for (auto& w : waiting_) w.done(fail(ErrorCode::closed, "the run has ended"));
